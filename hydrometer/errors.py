@@ -1,0 +1,41 @@
+"""What a person can get wrong, as exceptions that the command line prints without a traceback.
+
+Everything else that is raised is a bug and keeps its traceback (exit code 1).
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Bad input or a failing surrounding. Its text says what was found, what was expected and what to do (1-10 lines)."""
+
+
+class UnknownNameError(UserError):
+    """A name (model, teacher, objective, task, context, option) that nothing answers to."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]):
+        choices = sorted(known)
+        near = difflib.get_close_matches(name, choices, n=3, cutoff=0.5)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known: {', '.join(choices)}."
+        super().__init__(f"Unknown {kind} '{name}'. {hint}")
+
+
+class SpecError(UserError):
+    """A spec or option whose name is known but whose parts do not fit."""
+
+
+class TokenMapError(UserError):
+    """Student and teacher give one token id to different strings."""
+
+
+class RunFolderError(UserError):
+    """A run folder that is locked, foreign, corrupt, or already holds something."""
+
+
+class DiskError(UserError):
+    """A write that the file system refused."""
+
+
+class MemoryLimitError(UserError):
+    """The machine or the device ran out of memory; the text names the option that lowers the need."""

@@ -1,0 +1,140 @@
+"""One run's folder: who may write it, and how each file gets there whole or not at all."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from filelock import FileLock, Timeout
+
+from hydrometer.artifacts.disk import translate_disk_errors
+from hydrometer.artifacts.journal import Journal
+from hydrometer.artifacts.schemas import SCHEMA_VERSION
+from hydrometer.errors import RunFolderError
+
+JOURNAL = "journal.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A locked run folder with its open journal. Leave it through `close()` (or as a context manager)."""
+
+    path: Path
+    journal: Journal
+    lock: FileLock
+
+    def close(self) -> None:
+        """Release the journal and the lock."""
+        self.journal.close()
+        self.lock.release()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
+    """Create or reopen a run folder and take its lock.
+
+    Raises:
+        RunFolderError: not empty without `resume`; locked by another process; not a run folder; a damaged journal.
+        DiskError: the folder cannot be made.
+    """
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"--out {path} is a file; a run needs a folder of its own.")
+    content = {entry.name for entry in path.iterdir()} - {"lock"} if path.exists() else set()
+    if content and not resume:
+        raise RunFolderError(f"--out {path} is not empty. Choose another folder, or continue that run with --resume.")
+    if content and JOURNAL not in content and "run.json" not in content:
+        raise RunFolderError(f"--out {path} holds other files and no run of ours; --resume needs a run folder.")
+    with translate_disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path / "lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise RunFolderError(f"{path} is in use by another hydrometer process (its lock is held).") from error
+    try:
+        return RunFolder(path, Journal(path / JOURNAL), lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace `path` by `text` in one step: readers see the old file or the new one.
+
+    Raises:
+        DiskError: the disk refuses.
+    """
+    with translate_disk_errors(path):
+        _replace(path, text.encode("utf-8", errors="replace"))
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one step; NaN and infinity are refused (they have no place in a run folder)."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_table(path: Path, frame: pl.DataFrame) -> None:
+    """Replace a parquet file in one step.
+
+    Raises:
+        DiskError: the disk refuses.
+    """
+    partial = path.with_name(path.name + ".partial")
+    with translate_disk_errors(path):
+        frame.write_parquet(partial, compression="zstd", statistics=True)
+        os.replace(partial, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object of a run folder.
+
+    Raises:
+        RunFolderError: it is missing, is not JSON, or has another schema version (run.json).
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path} is missing: {path.parent} is not a (finished) run folder.") from error
+    except (ValueError, OSError) as error:
+        raise RunFolderError(f"{path} cannot be read ({error}). Run again with --resume to rebuild it.") from error
+    if not isinstance(value, dict):
+        raise RunFolderError(f"{path} holds {type(value).__name__}, expected a JSON object.")
+    if path.name == "run.json" and value.get("schema_version") != SCHEMA_VERSION:
+        raise RunFolderError(
+            f"{path} has schema_version {value.get('schema_version')}, this version reads {SCHEMA_VERSION}. "
+            "Use the hydrometer version that wrote it, or run the diagnosis again."
+        )
+    return value
+
+
+def read_table(path: Path) -> pl.DataFrame:
+    """A parquet table of a run folder.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    try:
+        return pl.read_parquet(path)
+    except FileNotFoundError as error:
+        raise RunFolderError(f"{path} is missing: {path.parent} is not a finished run folder.") from error
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise RunFolderError(
+            f"{path} is damaged ({str(error).splitlines()[0]}). Run again with --resume to rebuild it from the journal."
+        ) from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)

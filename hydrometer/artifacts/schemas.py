@@ -1,0 +1,154 @@
+"""Columns and types of every table of a run folder, keys first.
+
+`teacher_scores` carries one more Float64 column `field:OBJECTIVE` per objective of the run (the full-vocabulary ascent
+field at the candidate), so that `alignment` can be recomputed from `nodes`, `candidates` and `teacher_scores` alone.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+SCHEMA_VERSION = 1
+
+_NODE: dict[str, Any] = {"question_id": pl.String, "rollout_id": pl.Int64, "position": pl.Int64}
+
+TABLES: dict[str, dict[str, Any]] = {
+    "questions": {
+        "question_id": pl.String,
+        "task": pl.String,
+        "prompt": pl.String,
+        "answer": pl.String,
+        "rollouts": pl.Int64,
+        "correct": pl.Int64,
+        "success_rate": pl.Float64,
+        "success_low": pl.Float64,
+        "success_high": pl.Float64,
+        "informative": pl.Boolean,
+        "unparsed": pl.Int64,
+    },
+    "rollouts": {
+        "question_id": pl.String,
+        "rollout_id": pl.Int64,
+        "kind": pl.String,
+        "model": pl.String,
+        "parent_rollout_id": pl.Int64,
+        "forced_tokens": pl.Int64,
+        "token_ids": pl.List(pl.Int64),
+        "text": pl.String,
+        "score": pl.Float64,
+        "correct": pl.Boolean,
+        "truncated": pl.Boolean,
+    },
+    "nodes": {
+        **_NODE,
+        "continuation": pl.String,
+        "token_id": pl.Int64,
+        "token": pl.String,
+        "path_correct": pl.Boolean,
+        "path_weight": pl.Float64,
+        "node_weight": pl.Float64,
+        "noise_correction": pl.Float64,
+        "kept_candidates": pl.Int64,
+        "kept_student_mass": pl.Float64,
+        "student_entropy_nats": pl.Float64,
+        "value": pl.Float64,
+        "success_gap": pl.Float64,
+        "ideal_norm": pl.Float64,
+        "eligible": pl.Boolean,
+        "reason": pl.String,
+    },
+    "candidates": {
+        **_NODE,
+        "token_id": pl.Int64,
+        "continuation": pl.String,
+        "token": pl.String,
+        "student_logprob": pl.Float64,
+        "student_rank": pl.Int64,
+        "visits": pl.Int64,
+        "successes": pl.Int64,
+        "visits_a": pl.Int64,
+        "successes_a": pl.Int64,
+        "visits_b": pl.Int64,
+        "successes_b": pl.Int64,
+        "success_rate": pl.Float64,
+        "success_variance": pl.Float64,
+        "success_low": pl.Float64,
+        "success_high": pl.Float64,
+        "estimator": pl.String,
+        "kept": pl.Boolean,
+    },
+    "teacher_scores": {
+        **_NODE,
+        "token_id": pl.Int64,
+        "teacher": pl.String,
+        "teacher_logprob": pl.Float64,
+        "teacher_rank": pl.Int64,
+        "reward_to_go": pl.Float64,
+    },
+    "token_scores": {
+        **_NODE,
+        "teacher": pl.String,
+        "objective": pl.String,
+        "field_mean": pl.Float64,
+        "full_norm_squared": pl.Float64,
+        "reverse_kl_nats": pl.Float64,
+        "l2": pl.Float64,
+        "distribution_cosine": pl.Float64,
+        "student_topk_mass": pl.Float64,
+        "teacher_topk_mass": pl.Float64,
+    },
+    "contexts": {
+        "question_id": pl.String,
+        "teacher": pl.String,
+        "prompt": pl.String,
+        "demo_rollout_ids": pl.List(pl.Int64),
+        "skipped": pl.Boolean,
+        "reason": pl.String,
+    },
+    "alignment": {
+        **_NODE,
+        "teacher": pl.String,
+        "objective": pl.String,
+        "continuation": pl.String,
+        "path_correct": pl.Boolean,
+        "cosine": pl.Float64,
+        "signal": pl.Float64,
+        "inner_product": pl.Float64,
+        "ideal_norm": pl.Float64,
+        "direction_norm": pl.Float64,
+        "direction_share": pl.Float64,
+        "advantage": pl.Float64,
+        "reverse_kl_nats": pl.Float64,
+        "l2": pl.Float64,
+        "distribution_cosine": pl.Float64,
+        "depth_frac": pl.Float64,
+        "student_topk_mass": pl.Float64,
+        "teacher_topk_mass": pl.Float64,
+        "reason": pl.String,
+    },
+}
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "questions": ("question_id",),
+    "rollouts": ("question_id", "rollout_id"),
+    "nodes": (*_NODE, "continuation"),
+    "candidates": (*_NODE, "token_id", "continuation"),
+    "teacher_scores": (*_NODE, "token_id", "teacher"),
+    "token_scores": (*_NODE, "teacher", "objective"),
+    "contexts": ("question_id", "teacher"),
+    "alignment": (*_NODE, "teacher", "objective", "continuation"),
+}
+
+
+def build_table(
+    name: str, rows: pl.DataFrame | Sequence[Mapping[str, Any]], *, extra: Iterable[str] = ()
+) -> pl.DataFrame:
+    """Rows cast to the schema of table `name` (plus Float64 columns `extra`), columns in order, sorted by key.
+
+    Raises:
+        polars.exceptions.PolarsError: a column is missing or does not fit its type (a bug, not a user error).
+    """
+    schema = TABLES[name] | dict.fromkeys(extra, pl.Float64)
+    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=schema, orient="row")
+    return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.items()).sort(KEYS[name])

@@ -168,7 +168,7 @@ def build_teacher_prompt(
         values = {slot: blank(text) for slot, text in values.items()}
     used = tuple(r.rollout_id for slot, r in (("correct", correct), ("wrong", wrong)) if r and slot in frame.slots)
     return TeacherPrompt(
-        _apply_frame(frame, question.prompt, values), Template(frame.assistant).substitute(values), used
+        apply_frame(frame, question.prompt, values), Template(frame.assistant).substitute(values), used
     )
 
 
@@ -182,7 +182,8 @@ _MISSING = {
 }
 
 
-def _apply_frame(frame: Frame, prompt: tuple[Message, ...], values: dict[str, str]) -> tuple[Message, ...]:
+def apply_frame(frame: Frame, prompt: tuple[Message, ...], values: dict[str, str]) -> tuple[Message, ...]:
+    """The messages of `prompt` inside a frame whose content slots are filled with `values`."""
     messages = list(prompt)
     if frame.user != "$prompt":
         last = max(index for index, message in enumerate(messages) if message.role == "user")

@@ -1,1 +1,1 @@
-
+"""Success rates per (node, token): visit accounting, exact enumeration, which branch to sample next."""

@@ -1,0 +1,148 @@
+"""A transformers checkpoint as a `CausalModel`: loading with clear errors, and scoring in bounded memory.
+
+Scoring prefills the prompt and then feeds the response in chunks over the key-value cache, so that the model's own
+forward makes the logits (soft caps and scales included) and never more than one chunk of full-vocabulary logits exists.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+
+from hydrometer.errors import SpecError
+from hydrometer.models.causal import LogitsChunk
+from hydrometer.models.specs import ModelSpec, parse_model_spec
+from hydrometer.types import Message
+
+Dtype = Literal["float32", "bfloat16", "float16"]
+_CHUNK_ELEMENTS = 1 << 24
+"""Float32 logits held at a time by `score`: 64 MiB."""
+
+
+class TransformersModel:
+    """Owns a loaded model and its tokenizer."""
+
+    def __init__(self, spec: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str):
+        self.spec = spec
+        self.network = network.eval()
+        self.tokenizer = tokenizer
+        self.fingerprint = fingerprint
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.output_size = int(network.get_output_embeddings().weight.shape[0])  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
+        self.vocab_size = self.output_size
+        self.eos_ids = _eos_ids(network, tokenizer)
+        self.device = network.device
+
+    def token_strings(self) -> list[str | None]:
+        """See `CausalModel`."""
+        size = min(len(self.tokenizer), self.output_size)
+        return list(self.tokenizer.convert_ids_to_tokens(list(range(size))))
+
+    def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
+        """See `CausalModel`.
+
+        Raises:
+            SpecError: the tokenizer has no chat template, or the template refuses the messages.
+        """
+        if not self.tokenizer.chat_template:
+            raise SpecError(
+                f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, or add "
+                "a chat_template.jinja to its folder."
+            )
+        chat = [message._asdict() for message in messages]
+        try:
+            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # templates raise whatever their author chose
+            raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
+        return tuple(self.tokenizer(str(text) + assistant, add_special_tokens=False)["input_ids"])
+
+    def count_tokens(self, text: str) -> int:
+        """See `CausalModel`."""
+        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See `CausalModel`."""
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+
+    def token_text(self, token_id: int) -> str:
+        """See `CausalModel`."""
+        return str(self.tokenizer.decode([token_id]))
+
+    @torch.inference_mode()
+    def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
+        """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits (<= 64 MiB) and the key-value cache."""
+        inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=self.device)[None]
+        chunk = max(1, _CHUNK_ELEMENTS // self.output_size)
+        first = len(prompt_ids) - 1
+        if len(response_ids) <= chunk:
+            output = self.network(input_ids=inputs, use_cache=False, logits_to_keep=len(response_ids))
+            yield LogitsChunk(0, self._shared(output.logits))
+            return
+        cache = DynamicCache()
+        if first:
+            self.network(input_ids=inputs[:, :first], past_key_values=cache, logits_to_keep=1)
+        for start in range(0, len(response_ids), chunk):
+            part = inputs[:, first + start : first + min(start + chunk, len(response_ids))]
+            output = self.network(input_ids=part, past_key_values=cache, logits_to_keep=part.shape[1])
+            yield LogitsChunk(start, self._shared(output.logits))
+
+    def _shared(self, logits: torch.Tensor) -> torch.Tensor:
+        return logits[0, :, : self.vocab_size].float()
+
+
+def load_model(text: str, *, dtype: Dtype = "float32", device: str = "cpu") -> TransformersModel:
+    """Load a model spec.
+
+    Raises:
+        UnknownNameError: an unknown bundled name.
+        SpecError: nothing that can be loaded is there (no such id, pickle weights only, no tokenizer, custom code).
+    """
+    spec = parse_model_spec(text)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=spec.revision or "main")
+        network = AutoModelForCausalLM.from_pretrained(
+            spec.source, revision=spec.revision or "main", dtype=getattr(torch, dtype), use_safetensors=True
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise SpecError(_explain_load_failure(spec, error)) from error
+    try:
+        network.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise SpecError(f"'{text}' cannot be put on device '{device}': {str(error).splitlines()[0]}") from error
+    return TransformersModel(text, network, tokenizer, _fingerprint(spec, network))
+
+
+def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
+    if not spec.is_folder:
+        return (
+            f"Unknown model '{spec.text}': it is neither a folder here nor a bundled model, and it could not be had "
+            f"from the Hugging Face Hub ({type(error).__name__}). Bundled models are bundled:student and so on."
+        )
+    names = {entry.name for entry in Path(spec.source).iterdir()}
+    if not any(name.endswith(".safetensors") for name in names) and any(n.endswith((".bin", ".pt")) for n in names):
+        return f"'{spec.text}' holds only pickle weights; loading those can run code. Convert them to safetensors."
+    return f"'{spec.text}' cannot be loaded: {str(error).strip().splitlines()[0]}"
+
+
+def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    configured = getattr(network.generation_config, "eos_token_id", None)
+    listed = configured if isinstance(configured, list) else [configured]
+    return frozenset(int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None)
+
+
+def _fingerprint(spec: ModelSpec, network: PreTrainedModel) -> str:
+    """SHA-256 over weights, configuration and tokenizer files; a Hub model goes by its commit."""
+    commit = getattr(network.config, "_commit_hash", None)
+    if not spec.is_folder and commit:
+        return f"hub:{commit}"
+    digest = hashlib.sha256()
+    for path in sorted(Path(spec.source).iterdir()):
+        if path.suffix in {".safetensors", ".json", ".jinja", ".txt", ".model"}:
+            digest.update(path.name.encode())
+            with open(path, "rb") as file:
+                while block := file.read(1 << 22):
+                    digest.update(block)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,55 @@
+"""The seam between whoever wants continuations and whatever draws them.
+
+Every request carries its own seed. A continuation depends on its request alone: on one machine, and within the rounding
+of the model's forward pass (float32: log-probabilities within 1e-4 nats), not on the requests it shared a batch with.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from hydrometer.models import Warp
+
+
+class SamplingSettings(NamedTuple):
+    """How responses are drawn. Stock generation configs (top_k, repetition penalties) are ignored on purpose."""
+
+    max_response_tokens: int
+    """Limit on prefix plus continuation."""
+    warp: Warp = Warp()
+
+
+class SampleRequest(NamedTuple):
+    """One continuation to draw."""
+
+    prompt_ids: tuple[int, ...]
+    prefix_ids: tuple[int, ...]
+    """Response tokens that are given; the continuation follows them."""
+    seed: int
+
+
+class Continuation(NamedTuple):
+    """The free tokens of one response."""
+
+    token_ids: tuple[int, ...]
+    """Without the prefix; a sampled end-of-sequence token is included."""
+    logprobs: tuple[float, ...]
+    """Of the sampled tokens, under the warped distribution they were drawn from, in nats."""
+    ended: bool
+    """True where an end-of-sequence token closed the response, False where the length limit did."""
+
+
+class Sampler(Protocol):
+    """Draws continuations."""
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Continuation]:
+        """One continuation per request, in the order of the requests."""
+        ...
+
+
+def settled(request: SampleRequest, settings: SamplingSettings, eos_ids: frozenset[int]) -> Continuation | None:
+    """The continuation of a request that leaves nothing to draw: its prefix has ended, or fills the limit."""
+    if request.prefix_ids and request.prefix_ids[-1] in eos_ids:
+        return Continuation((), (), True)
+    if len(request.prefix_ids) >= settings.max_response_tokens:
+        return Continuation((), (), False)
+    return None

@@ -1,0 +1,91 @@
+"""A model given by a function from prefix to next-token probabilities: for tests and for worlds with known truth.
+
+It is student, teacher and sampler at once, draws by the same inverse transform and the same seeds as real samplers, and
+has no weights: token id i is the string `tokens[i]`.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from hydrometer.models.causal import LogitsChunk, warp_logprobs
+from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, settled
+from hydrometer.sampling.seeding import uniforms
+from hydrometer.types import Message
+
+NextProbs = Callable[[tuple[int, ...], tuple[int, ...]], Float64[np.ndarray, " vocab"]]
+"""(prompt ids, response ids so far) -> probabilities of the next token."""
+
+
+class ScriptedModel:
+    """A `CausalModel` without a network. The prompt ids are the UTF-8 bytes of the rendered messages plus an offset."""
+
+    def __init__(self, tokens: Sequence[str], next_probs: NextProbs, *, eos: str = "<eos>", name: str = "scripted"):
+        self.spec = name
+        self.tokens = tuple(tokens)
+        self.next_probs = next_probs
+        self.parameters = len(self.tokens)
+        self.vocab_size = len(self.tokens)
+        self.eos_ids = frozenset({self.tokens.index(eos)})
+        self.fingerprint = f"scripted:{hashlib.sha256(repr((name, self.tokens)).encode()).hexdigest()}"
+
+    def token_strings(self) -> list[str | None]:
+        """See `CausalModel`."""
+        return list(self.tokens)
+
+    def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
+        """See `CausalModel`: the bytes of the text, so that a script can tell prompts apart."""
+        text = "\n".join(f"{message.role}: {message.content}" for message in messages) + assistant
+        return tuple(text.encode("utf-8", errors="surrogatepass"))
+
+    def count_tokens(self, text: str) -> int:
+        """See `CausalModel`."""
+        return len(text.split())
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """See `CausalModel`."""
+        return "".join(self.tokens[i] for i in token_ids if i not in self.eos_ids)
+
+    def token_text(self, token_id: int) -> str:
+        """See `CausalModel`."""
+        return self.tokens[token_id]
+
+    def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
+        """See `CausalModel`; a probability of 0 becomes a logit of -1e4."""
+        rows = [self.next_probs(tuple(prompt_ids), tuple(response_ids[:t])) for t in range(len(response_ids))]
+        yield LogitsChunk(0, _logits(np.stack(rows)).float())
+
+    def sampler(self, settings: SamplingSettings) -> Sampler:
+        """Draws from this model."""
+        return _ScriptedSampler(self, settings)
+
+
+class _ScriptedSampler:
+    def __init__(self, model: ScriptedModel, settings: SamplingSettings):
+        self.model = model
+        self.settings = settings
+
+    def sample(self, requests: Sequence[SampleRequest]) -> list[Continuation]:
+        return [settled(request, self.settings, self.model.eos_ids) or self._draw(request) for request in requests]
+
+    def _draw(self, request: SampleRequest) -> Continuation:
+        numbers = uniforms(request.seed, self.settings.max_response_tokens - len(request.prefix_ids))
+        token_ids: list[int] = []
+        logprobs: list[float] = []
+        for number in numbers:
+            row = self.model.next_probs(request.prompt_ids, (*request.prefix_ids, *token_ids))
+            warped = warp_logprobs(_logits(row), self.settings.warp).exp().numpy()
+            cumulative = warped.cumsum()
+            token_ids.append(int(np.searchsorted(cumulative, min(number, 1 - 1e-12) * cumulative[-1], side="right")))
+            logprobs.append(float(np.log(warped[token_ids[-1]])))
+            if token_ids[-1] in self.model.eos_ids:
+                return Continuation(tuple(token_ids), tuple(logprobs), True)
+        return Continuation(tuple(token_ids), tuple(logprobs), False)
+
+
+def _logits(probabilities: np.ndarray) -> torch.Tensor:
+    with np.errstate(divide="ignore"):
+        return torch.from_numpy(np.maximum(np.log(probabilities), -1e4))

@@ -1,4 +1,4 @@
-"""The run folder: typed tables, a journal of rounds, provenance, lock and resume. Everything a report shows is a file here."""
+"""The run folder: typed tables, a journal of rounds, lock and resume. Everything a report shows is a file here."""
 
 from hydrometer.artifacts.journal import Journal, read_journal
 from hydrometer.artifacts.run_folder import (

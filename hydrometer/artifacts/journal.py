@@ -1,7 +1,7 @@
 """An append-only journal of rounds: one checksummed JSON line per round, replayed by `--resume`.
 
-A line is on the disk (fsync) before its round counts as done. A torn last line, left by a kill or a full disk, is cut off
-when the journal is opened again and its round is redone; damage anywhere else is an error, never skipped.
+A line is on the disk (fsync) before its round counts as done. A torn last line, left by a kill or a full disk, is cut
+off when the journal is opened again and its round is redone; damage anywhere else is an error, never skipped.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ class Journal:
         self.path = path
         self.records, good_bytes = read_journal(path)
         with translate_disk_errors(path):
-            self._file = open(path, "ab")  # noqa: SIM115 - closed by close()
+            self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
             self._file.truncate(good_bytes)
             self._file.seek(good_bytes)
 
@@ -39,8 +39,9 @@ class Journal:
         start = self._file.tell()
         try:
             with translate_disk_errors(self.path):
-                self._file.write(b"%08x %s\n" % (zlib.crc32(body), body))
-                self._file.flush()
+                line = memoryview(b"%08x %s\n" % (zlib.crc32(body), body))
+                while line:  # a raw write may take only part of it
+                    line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
         except BaseException:
             with contextlib.suppress(OSError):  # the torn line is cut at the next opening if it cannot be cut now
@@ -70,8 +71,8 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
         if record is None:
             if end >= 0 and end + 1 < len(data):
                 raise RunFolderError(
-                    f"{path}: line {len(records) + 1} is damaged (its checksum does not match). The rounds before it are "
-                    "intact; restore the file from a copy, or start again in a new folder."
+                    f"{path}: line {len(records) + 1} is damaged (its checksum does not match). The rounds before "
+                    "it are intact; restore the file from a copy, or start again in a new folder."
                 )
             break
         records.append(record)

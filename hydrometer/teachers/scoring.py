@@ -1,0 +1,208 @@
+"""What the student and every teacher say at each token of one response, reduced to what the analysis needs.
+
+All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields, norms,
+divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept, so no
+full-vocabulary array outlives its block. A candidate is a token with p > threshold, or q > threshold for any teacher.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float64, Int, Int64
+from torch import Tensor
+
+from hydrometer.models import CausalModel, Warp, warp_logprobs
+from hydrometer.objectives import Objective
+
+_BLOCK_ELEMENTS = 1 << 21
+"""Vocabulary x positions handled at a time: 16 MiB per float64 array."""
+
+
+class TeacherView(NamedTuple):
+    """A teacher as it looks at one question."""
+
+    name: str
+    model: CausalModel
+    prompt_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathScores:
+    """Scores of one analysed response. Natural logs; NaN where a quantity does not exist."""
+
+    entropy: Float64[np.ndarray, " position"]
+    """Of the student, in nats."""
+    sampled_logprob: Float64[np.ndarray, " position"]
+    """Student log-probability of the response's own token."""
+    position: Int64[np.ndarray, " candidate"]
+    token_id: Int64[np.ndarray, " candidate"]
+    student_logprob: Float64[np.ndarray, " candidate"]
+    """NaN where p = 0."""
+    student_rank: Int64[np.ndarray, " candidate"]
+    """1 = most probable."""
+    teacher_logprob: Float64[np.ndarray, "teacher candidate"]
+    teacher_rank: Int64[np.ndarray, "teacher candidate"]
+    field: Float64[np.ndarray, "teacher objective candidate"]
+    """Full-vocabulary ascent field at the candidate."""
+    field_mean: Float64[np.ndarray, "teacher objective position"]
+    """sum_k p_k f_k over the vocabulary."""
+    full_norm_squared: Float64[np.ndarray, "teacher objective position"]
+    """sum_k d_k^2 over the vocabulary."""
+    reverse_kl: Float64[np.ndarray, "teacher position"]
+    """KL(student || teacher), in nats."""
+    l2: Float64[np.ndarray, "teacher position"]
+    """Euclidean distance of p and q."""
+    distribution_cosine: Float64[np.ndarray, "teacher position"]
+    student_topk_mass: Float64[np.ndarray, "teacher objective position"]
+    teacher_topk_mass: Float64[np.ndarray, "teacher objective position"]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All fields by name (for the journal)."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def score_path(
+    student: CausalModel,
+    student_prompt_ids: Sequence[int],
+    teachers: Sequence[TeacherView],
+    response_ids: Sequence[int],
+    objectives: Sequence[Objective],
+    *,
+    warp: Warp,
+    threshold: float,
+) -> PathScores:
+    """Score one response under the student and every teacher.
+
+    The student's distribution is warped as it was sampled; the temperature applies to teachers too, top-p does not.
+
+    Args:
+        student: gives p.
+        student_prompt_ids: its prompt.
+        teachers: give q, each from its own prompt and the same response ids.
+        response_ids: the analysed response.
+        objectives: whose fields are evaluated (they may need teacher log-probabilities only).
+        warp: how the response was sampled.
+        threshold: probability above which a token is a candidate.
+    """
+    walks = [_walk(student, student_prompt_ids, response_ids)]
+    walks += [_walk(view.model, view.prompt_ids, response_ids) for view in teachers]
+    blocks = []
+    start = 0
+    for student_logits, *teacher_logits in zip(*walks, strict=True):
+        sampled = torch.tensor(response_ids[start : start + len(student_logits)], device=student_logits.device)
+        p = warp_logprobs(student_logits.double(), warp)
+        q = [warp_logprobs(logits.double(), warp._replace(top_p=1.0)) for logits in teacher_logits]
+        blocks.append(_score_block(p, q, sampled, objectives, threshold, start))
+        start += len(student_logits)
+    return PathScores(**{name: np.concatenate([b[name] for b in blocks], axis=-1) for name in blocks[0]})
+
+
+def _walk(
+    model: CausalModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
+) -> Iterator[Float[Tensor, "block vocab"]]:
+    """Logits in blocks whose size depends on the shared vocabulary only, so that all models step together."""
+    size = max(1, _BLOCK_ELEMENTS // model.vocab_size)
+    held: list[Tensor] = []
+    for chunk in model.score(prompt_ids, response_ids):
+        held.append(chunk.logits)
+        while sum(map(len, held)) >= size:
+            joined = torch.cat(held) if len(held) > 1 else held[0]
+            yield joined[:size]
+            held = [joined[size:]] if len(joined) > size else []
+    if held:
+        yield torch.cat(held)
+
+
+def _score_block(
+    p: Float[Tensor, "position vocab"],
+    q: Sequence[Float[Tensor, "position vocab"]],
+    sampled: Int[Tensor, " position"],
+    objectives: Sequence[Objective],
+    threshold: float,
+    start: int,
+) -> Mapping[str, np.ndarray]:
+    level = float(np.log(threshold))
+    is_candidate = p > level
+    for teacher in q:
+        is_candidate |= teacher > level
+    rows, token_ids = is_candidate.nonzero(as_tuple=True)
+    by_objective = [
+        [_objective_scores(objective, p, teacher, rows, token_ids) for objective in objectives] for teacher in q
+    ]
+    divergences = [_divergences(p, teacher) for teacher in q]
+    shape = (len(q), len(objectives))
+    student = p[rows, token_ids]
+    found = {
+        "entropy": _entropy(p),
+        "sampled_logprob": p.gather(-1, sampled[:, None])[:, 0],
+        "position": rows + start,
+        "token_id": token_ids,
+        "student_logprob": student.masked_fill(student.isneginf(), torch.nan),
+        "student_rank": _ranks(p, rows, token_ids),
+        "teacher_logprob": _stack([teacher[rows, token_ids] for teacher in q], (len(q), len(rows))),
+        "teacher_rank": _stack([_ranks(teacher, rows, token_ids) for teacher in q], (len(q), len(rows))).long(),
+        "field": _stack([s.field for row in by_objective for s in row], (*shape, len(rows))),
+    }
+    for name in ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass"):
+        found[name] = _stack([getattr(s, name) for row in by_objective for s in row], (*shape, len(p)))
+    for number, name in enumerate(("reverse_kl", "l2", "distribution_cosine")):
+        found[name] = _stack([values[number] for values in divergences], (len(q), len(p)))
+    return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+
+class _ObjectiveScores(NamedTuple):
+    field: Tensor
+    field_mean: Tensor
+    full_norm_squared: Tensor
+    student_topk_mass: Tensor
+    teacher_topk_mass: Tensor
+
+
+def _objective_scores(objective: Objective, p: Tensor, q: Tensor, rows: Tensor, token_ids: Tensor) -> _ObjectiveScores:
+    scaled = objective.scaled_field(p, q)
+    mean = scaled.sum(-1)
+    direction = scaled - p.exp() * mean[:, None]
+    masses = objective.topk_masses(p, q)
+    nothing = torch.full_like(mean, torch.nan)
+    return _ObjectiveScores(
+        objective.field(p, q)[rows, token_ids],
+        mean,
+        direction.square().sum(-1),
+        *(masses if masses is not None else (nothing, nothing)),
+    )
+
+
+def _divergences(
+    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"]
+) -> tuple[Float[Tensor, " position"], Float[Tensor, " position"], Float[Tensor, " position"]]:
+    """Reverse KL in nats, L2 distance and cosine of the two distributions."""
+    p_mass, q_mass = p.exp(), q.exp()
+    reverse_kl = (p_mass * (p - q).masked_fill(p.isneginf(), 0.0)).sum(-1)
+    cosine = torch.nn.functional.cosine_similarity(p_mass, q_mass, dim=-1)
+    return reverse_kl.clamp(min=0.0), (p_mass - q_mass).norm(dim=-1), cosine
+
+
+def _entropy(p: Float[Tensor, "position vocab"]) -> Float[Tensor, " position"]:
+    return -(p.exp() * p.masked_fill(p.isneginf(), 0.0)).sum(-1)
+
+
+def _ranks(
+    logprobs: Float[Tensor, "position vocab"], rows: Int[Tensor, " candidate"], token_ids: Int[Tensor, " candidate"]
+) -> Int[Tensor, " candidate"]:
+    """1 + the number of tokens that are more probable (or as probable with a smaller id)."""
+    ranks = torch.empty_like(token_ids)
+    ids = torch.arange(logprobs.shape[-1], device=logprobs.device)
+    step = max(1, _BLOCK_ELEMENTS // logprobs.shape[-1])
+    for first in range(0, len(rows), step):
+        part = slice(first, first + step)
+        row, own = logprobs[rows[part]], logprobs[rows[part], token_ids[part]][:, None]
+        before: Bool[Tensor, "part vocab"] = (row > own) | ((row == own) & (ids < token_ids[part][:, None]))
+        ranks[part] = 1 + before.sum(-1)
+    return ranks
+
+
+def _stack(parts: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    return torch.stack(list(parts)).reshape(shape) if parts else torch.zeros(shape, dtype=torch.float64)

@@ -6,7 +6,7 @@ _UNIT = "- "
 
 
 def blank_text(model: CausalModel, text: str) -> str:
-    """Dashes that take as many tokens as `text` under the model's tokenizer (the nearest length where none is equal)."""
+    """Dashes that take as many tokens as `text` under the model's tokenizer (or nearly as many)."""
     wanted = model.count_tokens(text)
     count = max(wanted, 1)
     for _ in range(3):  # one dash is one token almost everywhere; where it is not, scale towards the wanted length

@@ -1,8 +1,8 @@
 """What the student and every teacher say at each token of one response, reduced to what the analysis needs.
 
-All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields, norms,
-divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept, so no
-full-vocabulary array outlives its block. A candidate is a token with p > threshold, or q > threshold for any teacher.
+All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields,
+norms, divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept,
+so no full-vocabulary array outlives its block. A candidate is a token with p > threshold, or q > threshold for any teacher.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -162,13 +162,14 @@ class _ObjectiveScores(NamedTuple):
 
 
 def _objective_scores(objective: Objective, p: Tensor, q: Tensor, rows: Tensor, token_ids: Tensor) -> _ObjectiveScores:
-    scaled = objective.scaled_field(p, q)
+    field = objective.field(p, q)
+    scaled = p.exp() * field
     mean = scaled.sum(-1)
     direction = scaled - p.exp() * mean[:, None]
     masses = objective.topk_masses(p, q)
     nothing = torch.full_like(mean, torch.nan)
     return _ObjectiveScores(
-        objective.field(p, q)[rows, token_ids],
+        field[rows, token_ids],
         mean,
         direction.square().sum(-1),
         *(masses if masses is not None else (nothing, nothing)),

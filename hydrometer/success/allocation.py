@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Int, Int64
+from jaxtyping import Bool, Float, Int, Int64
 
 from hydrometer.errors import SpecError
 from hydrometer.success.tree import PrefixTree
@@ -193,7 +193,7 @@ class Windowed:
         return np.searchsorted(np.array(starts), position, side="right") - 1
 
 
-def _branching(path: PathCandidates) -> np.ndarray:
+def _branching(path: PathCandidates) -> Bool[np.ndarray, " candidate"]:
     """Which candidates of a path have p > 0 and stand at a node with another such candidate."""
     possible = path.student_prob > 0
     positions, counts = np.unique(path.position[possible], return_counts=True)

@@ -3,8 +3,8 @@
     S = successes / visits        Var(S) = S (1 - S) / (visits - 1)        [low, high] = Beta(s + 1/2, n - s + 1/2)
 
 Arrays of any shape in, float64 arrays of that shape out; NaN stands for null (too little data is said, not zeroed).
-A branch's own rollouts are independent draws, so these hold for each (node, token) by itself; two candidates of a path
-may share rollouts.
+The rollouts through one (node, token) are independent draws, so these hold for each pair by itself; two pairs on one
+path share rollouts.
 """
 
 from typing import NamedTuple

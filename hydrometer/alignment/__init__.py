@@ -1,1 +1,8 @@
+"""How well teachers and objectives agree with what would raise success: scores, intervals, choice."""
 
+from hydrometer.alignment.choice import ObjectiveInfo
+from hydrometer.alignment.nodes import complete_nodes
+from hydrometer.alignment.scores import compute_alignment
+from hydrometer.alignment.summary import summarise
+
+__all__ = ["ObjectiveInfo", "complete_nodes", "compute_alignment", "summarise"]

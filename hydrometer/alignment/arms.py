@@ -1,0 +1,175 @@
+"""The entries of `arms` in `summary.json`: every metric of every split with its intervals, or the reason for none."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float, Int
+
+from hydrometer.alignment.arrays import NODE_KEYS, KeptNodes
+from hydrometer.alignment.contributions import SPLITS, QuestionSums
+from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
+from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_ideal_square
+from hydrometer.alignment.reliability import split_half_reliability
+from hydrometer.alignment.study import Study
+
+MeasuredShares = Mapping[tuple[str, str], float | None]
+NO_NODES = "no_nodes"
+NO_ELIGIBLE_NODES = "no_eligible_nodes"
+NO_DIRECTION = "no_direction"
+NOISE = "noise"
+FEW_QUESTIONS = "fewer_than_5_questions"
+UNDEFINED_LEAVE_ONE_OUT = "undefined_without_one_question"
+NO_VISIT_LOG = "no_visit_log"
+
+
+class MetricTable(NamedTuple):
+    """One metric for every split, teacher and objective."""
+
+    plain: Float[np.ndarray, "split teacher objective"]
+    over_questions: Jackknife
+    n_nodes: Int[np.ndarray, "split teacher objective"]
+    at_half_visits: Float[np.ndarray, "split teacher objective"] | None
+
+
+def measured_shares(token_scores: pl.DataFrame, kept: KeptNodes) -> MeasuredShares:
+    """Per teacher and objective: the share of |d|^2 over all path positions that lies on measured nodes."""
+    measured = kept.keys.select(*NODE_KEYS[:3]).with_columns(pl.lit(value=True).alias("measured"))
+    square = pl.col("full_norm_squared")
+    shares = (
+        token_scores.join(measured, on=list(NODE_KEYS[:3]), how="left")
+        .group_by("teacher", "objective")
+        .agg(square.sum().alias("total"), square.filter(pl.col("measured")).sum().alias("seen"))
+    )
+    return {
+        (row["teacher"], row["objective"]): row["seen"] / row["total"] if row["total"] > 0.0 else None
+        for row in shares.iter_rows(named=True)
+    }
+
+
+def median_visits(kept: KeptNodes) -> float | None:
+    """Median number of visits of a kept candidate."""
+    return float(np.median(kept.visits[kept.is_candidate])) if kept.is_candidate.any() else None
+
+
+def tabulate(metric: Metric, data: QuestionSums) -> MetricTable:
+    """A metric with its interval over questions, for every split and arm."""
+    counts = data.counts[..., TERMS.index(metric.counted)]
+    total = data.sums.sum(0)
+    return MetricTable(
+        plain=metric.plain(total),
+        over_questions=jackknife(metric.value, data.sums, counts > 0),
+        n_nodes=np.rint(counts.sum(0)).astype(np.int64),
+        at_half_visits=metric.at_half_visits(total) if metric.at_half_visits else None,
+    )
+
+
+def arm_entries(
+    study: Study, shares: MeasuredShares, visit_log: pl.DataFrame | None, seed: int
+) -> list[dict[str, Any]]:
+    """One entry per arm, references included."""
+    del visit_log, seed
+    tables = {name: tabulate(metric, study.sums) for name, metric in METRICS.items()}
+    reliability = split_half_reliability(study.labels, study.half_a, study.half_b)
+    visits = median_visits(study.kept)
+    total = study.sums.sums.sum(0)
+    entries = []
+    for arm in study.arms:
+        scores: dict[str, dict[str, Any]] = {}
+        for index, split in enumerate(SPLITS):
+            place = (index, *arm.place)
+            scores[split] = {}
+            for name, table in tables.items():
+                entry = _metric_entry(name, table, place, total[place])
+                if name in reliability:
+                    entry["median_visits"] = visits
+                    entry["split_half_reliability"] = _finite(reliability[name][place])
+                scores[split][name] = entry
+        entries.append(
+            {
+                "teacher": arm.teacher,
+                "objective": arm.objective,
+                "continuation": study.continuation,
+                "aliases": list(arm.aliases),
+                "reference": arm.reference,
+                "measured_share": shares.get((arm.teacher, arm.objective)),
+                "scores": scores,
+                "correct_minus_incorrect": {n: _difference_entry(t, arm.place) for n, t in tables.items()},
+            }
+        )
+    return entries
+
+
+def _metric_entry(
+    name: str, table: MetricTable, place: tuple[int, ...], sums: Float[np.ndarray, " term"]
+) -> dict[str, Any]:
+    over = table.over_questions
+    value = _finite(over.value[place])
+    n_questions = int(over.n_questions[place])
+    interval = _interval(over, place)
+    entry = {
+        "value": value,
+        "plain": _finite(table.plain[place]),
+        "n_nodes": int(table.n_nodes[place]),
+        "n_questions": n_questions,
+        "intervals": {"questions": interval, "these_questions": None},
+        "reason": None if value is not None else _why_undefined(name, sums),
+        "interval_reasons": {
+            "questions": None if interval else _why_no_interval(value, n_questions),
+            "these_questions": NO_VISIT_LOG,
+        },
+    }
+    if table.at_half_visits is not None:
+        entry["value_at_half_visits"] = _finite(table.at_half_visits[place])
+    return entry
+
+
+def _difference_entry(table: MetricTable, place: tuple[int, int]) -> dict[str, Any]:
+    """Correct minus incorrect nodes over the same questions."""
+    over = table.over_questions
+    parts = [Jackknife(*(_pick(part, SPLITS.index(split), place) for part in over)) for split in SPLITS[1:]]
+    result = difference(*parts)
+    value = _finite(result.value)
+    interval = _interval(result, ())
+    n_questions = int(result.n_questions)
+    reason = None if interval else _why_no_interval(value, n_questions)
+    return {
+        "value": value,
+        "n_questions": n_questions,
+        "intervals": {"questions": interval},
+        "reason": None if value is not None else "undefined_in_one_split",
+        "interval_reasons": {"questions": reason},
+    }
+
+
+def _pick(part: np.ndarray, split: int, place: tuple[int, int]) -> np.ndarray:
+    """One split and arm of an array with or without a leading question axis."""
+    return np.asarray(part[(..., split, *place)])
+
+
+def _interval(result: Jackknife, place: tuple[int, ...]) -> list[float] | None:
+    low, high = float(result.low[place]), float(result.high[place])
+    return [low, high] if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
+    if not sums[TERMS.index("nodes")] > 0.0:
+        return NO_NODES
+    if not sums[TERMS.index("direction_square")] > 0.0:
+        return NO_DIRECTION
+    if name == "pooled_cosine":
+        return NOISE if not corrected_ideal_square(sums) > 0.0 else NO_NODES
+    return NO_ELIGIBLE_NODES
+
+
+def _why_no_interval(value: float | None, n_questions: int) -> str:
+    if value is None:
+        return "no_value"
+    return FEW_QUESTIONS if n_questions < MIN_QUESTIONS else UNDEFINED_LEAVE_ONE_OUT
+
+
+def _finite(value: float | np.ndarray) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

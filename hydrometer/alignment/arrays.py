@@ -1,0 +1,175 @@
+"""Tables to padded arrays: the kept candidates of every node with at least two of them, and each teacher's field there.
+
+    w_k = p_k / M,   M = sum of p over the kept candidates,   g_j = M w_j (S_j - sum_k w_k S_k),
+    d_j = M w_j (f_j - sum_k w_k f_k)
+
+Both directions have the same form, `centre`. A padded slot has w = 0 and therefore contributes nothing to any sum. The
+paper (arXiv 2605.10889) does not scale by M; here M keeps nodes comparable when their kept sets cover different shares.
+
+    kept = pack_nodes(candidates); fields = pack_fields(kept, teacher_scores, teachers, objectives)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+
+NODE_KEYS = ("question_id", "rollout_id", "position", "continuation")
+CANDIDATE_KEYS = ("question_id", "rollout_id", "position", "token_id")
+FIELD_PREFIX = "field:"
+MIN_KEPT = 2
+"""Below two kept candidates both directions are zero by construction."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeptNodes:
+    """Nodes with at least two kept candidates, in key order, candidates in the order of their token ids."""
+
+    keys: pl.DataFrame
+    """One row per node, columns `NODE_KEYS`."""
+    slots: pl.DataFrame
+    """One row per kept candidate: the keys, `node` and `slot` (its place in the arrays)."""
+    is_candidate: Bool[np.ndarray, "node candidate"]
+    weights: Float[np.ndarray, "node candidate"]
+    """Student probability renormalised over the kept candidates, 0 in padding."""
+    mass: Float[np.ndarray, " node"]
+    visits: Float[np.ndarray, "node candidate"]
+    rates: Float[np.ndarray, "node candidate"]
+    rates_a: Float[np.ndarray, "node candidate"]
+    """From the first half of the rollouts; NaN where that half is empty."""
+    rates_b: Float[np.ndarray, "node candidate"]
+    variances: Float[np.ndarray, "node candidate"]
+    """Unbiased sampling variance of `rates`."""
+
+    def __len__(self) -> int:
+        return self.keys.height
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherFields:
+    """What every teacher says at the kept candidates, aligned with a `KeptNodes`."""
+
+    teachers: tuple[str, ...]
+    objectives: tuple[str, ...]
+    is_scored: Bool[np.ndarray, "teacher node"]
+    """True where the teacher has a log-probability for every kept candidate of the node."""
+    logprobs: Float[np.ndarray, "teacher node candidate"]
+    fields: Float[np.ndarray, "teacher objective node candidate"]
+    """Ascent field f over the full vocabulary, NaN where unknown, 0 in padding."""
+
+
+def centre(
+    weights: Float[np.ndarray, "*batch candidate"],
+    mass: Float[np.ndarray, "*batch"],
+    field: Float[np.ndarray, "*more candidate"],
+) -> Float[np.ndarray, "*more candidate"]:
+    """M w_j (f_j - sum_k w_k f_k): a field over kept candidates as a direction in the logits (ascent)."""
+    mean = (weights * field).sum(-1, keepdims=True)
+    return mass[..., None] * weights * (field - mean)
+
+
+def ideal_direction(kept: KeptNodes) -> Float[np.ndarray, "node candidate"]:
+    """g, from all counted rollouts."""
+    return centre(kept.weights, kept.mass, kept.rates)
+
+
+def node_noise(kept: KeptNodes) -> Float[np.ndarray, " node"]:
+    """What sampling noise adds to |g|^2 in expectation, estimated without bias.
+
+    M^2 sum_k w_k^2 (1 - 2 w_k + sum_j w_j^2) Var(S_k): the squared length of each column of the linear map S -> g,
+    times the variance of that success rate. The candidates of a node share no rollout, so there are no cross terms.
+    """
+    squares = (kept.weights**2).sum(-1, keepdims=True)
+    factor = kept.weights**2 * (1.0 - 2.0 * kept.weights + squares)
+    return kept.mass**2 * (factor * kept.variances).sum(-1)
+
+
+def has_distinct_rates(kept: KeptNodes) -> Bool[np.ndarray, " node"]:
+    """True where the success rates of the kept candidates are not all equal."""
+    return success_gap(kept, kept.rates) > 0.0
+
+
+def success_gap(kept: KeptNodes, rates: Float[np.ndarray, "*batch node candidate"]) -> Float[np.ndarray, "*batch node"]:
+    """Largest minus smallest success rate among the kept candidates (NaN where a rate is unknown)."""
+    high = np.where(kept.is_candidate, rates, -np.inf).max(-1, initial=-np.inf)
+    low = np.where(kept.is_candidate, rates, np.inf).min(-1, initial=np.inf)
+    return high - low
+
+
+def pack_nodes(candidates: pl.DataFrame) -> KeptNodes:
+    """Pad the kept candidates of every node that has at least two.
+
+    Args:
+        candidates: `candidates.parquet`; uses the keys, student_logprob, visits, success_rate, success_variance, the
+            halves and `kept`. Row order does not matter.
+    """
+    slots = (
+        candidates.filter("kept")
+        .with_columns(pl.len().over(NODE_KEYS).alias("kept_here"))
+        .filter(pl.col("kept_here") >= MIN_KEPT)
+        .sort(*NODE_KEYS, "token_id")
+        .with_columns(pl.struct(NODE_KEYS).rle_id().cast(pl.Int64).alias("node"))
+        .with_columns(pl.int_range(pl.len()).over("node").alias("slot"))
+    )
+    keys = slots.filter(pl.col("slot") == 0).select(*NODE_KEYS)
+    width = int(slots["kept_here"].max() or 0)  # pyright: ignore[reportArgumentType]
+    place = (slots["node"].to_numpy(), slots["slot"].to_numpy())
+
+    def padded(values: np.ndarray, fill: float = 0.0) -> np.ndarray:
+        array = np.full((keys.height, width), fill, dtype=values.dtype)
+        array[place] = values
+        return array
+
+    probabilities = padded(np.exp(_floats(slots["student_logprob"])))
+    mass = probabilities.sum(-1)
+    return KeptNodes(
+        keys=keys,
+        slots=slots.select(*NODE_KEYS, "token_id", "node", "slot"),
+        is_candidate=padded(np.ones(slots.height, dtype=bool)),
+        weights=probabilities / mass[:, None],
+        mass=mass,
+        visits=padded(_floats(slots["visits"])),
+        rates=padded(_floats(slots["success_rate"])),
+        rates_a=padded(_share(slots["successes_a"], slots["visits_a"])),
+        rates_b=padded(_share(slots["successes_b"], slots["visits_b"])),
+        variances=padded(_floats(slots["success_variance"])),
+    )
+
+
+def pack_fields(
+    kept: KeptNodes, teacher_scores: pl.DataFrame, teachers: Sequence[str], objectives: Sequence[str]
+) -> TeacherFields:
+    """Every teacher's log-probabilities and fields at the kept candidates.
+
+    A node at which one teacher was scored on some but not all kept candidates is left out for all teachers: nothing is
+    filled in, and no teacher is compared on a node that another one was refused.
+    """
+    shape = (len(teachers), *kept.is_candidate.shape)
+    logprobs = np.full(shape, np.nan)
+    fields = np.full((len(teachers), len(objectives), *kept.is_candidate.shape), np.nan)
+    columns = [FIELD_PREFIX + name for name in objectives]
+    places = kept.slots.select(*CANDIDATE_KEYS, "node", "slot")
+    for index, teacher in enumerate(teachers):
+        own = teacher_scores.filter(pl.col("teacher") == teacher).select(*CANDIDATE_KEYS, "teacher_logprob", *columns)
+        rows = places.join(own, on=CANDIDATE_KEYS, how="inner")
+        node, slot = rows["node"].to_numpy(), rows["slot"].to_numpy()
+        logprobs[index, node, slot] = _floats(rows["teacher_logprob"])
+        for number, column in enumerate(columns):
+            fields[index, number, node, slot] = _floats(rows[column])
+    logprobs[:, ~kept.is_candidate] = -np.inf
+    fields[:, :, ~kept.is_candidate] = 0.0
+    known = np.isfinite(logprobs).sum(-1)
+    is_scored = known == kept.is_candidate.sum(-1)
+    is_partial = ((known > 0) & ~is_scored).any(0)
+    return TeacherFields(tuple(teachers), tuple(objectives), is_scored & ~is_partial, logprobs, fields)
+
+
+def _floats(column: pl.Series) -> Float[np.ndarray, " row"]:
+    return column.cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _share(part: pl.Series, whole: pl.Series) -> Float[np.ndarray, " row"]:
+    counts = _floats(whole)
+    return np.divide(_floats(part), counts, out=np.full(len(counts), np.nan), where=counts > 0)

@@ -1,0 +1,195 @@
+"""Which arm to train with: a ranking by corrected pooled cosine on common nodes, and how sure it is.
+
+    theta ~ multivariate t_{Q-1}(estimate, joint jackknife covariance over questions)
+    p_within_epsilon(arm) = P(theta_arm >= max theta - epsilon),   `no teacher` has theta = 0 exactly
+
+All ranked arms are scored on the questions and nodes that they share, so that a teacher cannot win by being scored on
+easier ones. Arms with identical directions are one arm with several names; reference objectives are not ranked.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy import special
+
+from hydrometer.alignment.contributions import NodeLabels, sum_by_question
+from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
+from hydrometer.alignment.metrics import METRICS, TERMS, corrected_ideal_square
+from hydrometer.alignment.scores import NO_DIRECTION, ArmScores
+
+NO_TEACHER = "no teacher"
+NO_OBJECTIVE = "none"
+RECOMMEND_AT = 0.95
+"""Probability of being within epsilon of the best arm that a recommendation needs."""
+DRAWS = 20_000
+MAX_FACTOR = 1e6
+"""Beyond this many times the questions, separation is called out of reach."""
+
+
+class ObjectiveInfo(NamedTuple):
+    """What the choice must know about an objective."""
+
+    direction_key: str
+    """Objectives with equal keys have identical expected directions."""
+    reference: bool = False
+    """Shown for comparison, never ranked."""
+
+
+class Arm(NamedTuple):
+    """One teacher x objective, with the other names of the same direction."""
+
+    teacher: str
+    objective: str
+    aliases: tuple[str, ...]
+    reference: bool
+    place: tuple[int, int]
+    """Index of teacher and objective in the arrays."""
+
+
+class Ranked(NamedTuple):
+    """One line of the ranking."""
+
+    arm: Arm | None
+    """None for `no teacher`."""
+    score: float
+    p_within_epsilon: float
+    """NaN below five questions or where the noise leaves no score."""
+    reason: str | None
+    """Why the score is missing (NaN)."""
+
+
+class Ranking(NamedTuple):
+    """The ranking, best first, and what it was taken over."""
+
+    lines: tuple[Ranked, ...]
+    n_nodes: int
+    lost_nodes: int
+    """Nodes of some ranked arm that not all of them have."""
+    n_questions: int
+    lost_questions: int
+    unranked: tuple[Arm, ...]
+    """Arms that would be ranked but have no node at all."""
+    factor: float
+    """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
+
+
+def merge_arms(teachers: Sequence[str], objectives: Mapping[str, ObjectiveInfo]) -> list[Arm]:
+    """Every teacher with every distinct direction; the first objective of a direction gives its name."""
+    names = list(objectives)
+    groups: dict[ObjectiveInfo, list[str]] = {}
+    for name, info in objectives.items():
+        groups.setdefault(ObjectiveInfo(*info), []).append(name)
+    return [
+        Arm(teacher, same[0], tuple(same[1:]), info.reference, (t, names.index(same[0])))
+        for t, teacher in enumerate(teachers)
+        for info, same in groups.items()
+    ]
+
+
+def rank_arms(
+    arms: Sequence[Arm],
+    scores: ArmScores,
+    terms: Float[np.ndarray, "term teacher objective node"],
+    labels: NodeLabels,
+    *,
+    epsilon: float,
+    rng: np.random.Generator,
+) -> Ranking:
+    """Rank the arms that are not references, together with `no teacher`."""
+    wanted = [arm for arm in arms if not arm.reference]
+    ranked = [arm for arm in wanted if scores.is_present[arm.place].any()]
+    presence = np.array([scores.is_present[arm.place] for arm in ranked], dtype=bool).reshape(len(ranked), -1)
+    is_shared, is_used = _agreement(presence)
+    sums = sum_by_question(labels, np.where(is_shared, terms, 0.0)).sums[:, 0]
+    places = tuple(zip(*(arm.place for arm in ranked), strict=True)) if ranked else ((), ())
+    chosen = sums[:, list(places[0]), list(places[1])]
+    has_nodes = np.isin(np.arange(len(labels.questions)), labels.question[is_shared])
+    chosen = chosen[has_nodes]
+    pooled = jackknife(METRICS["pooled_cosine"].value, chosen, np.ones(chosen.shape[:2], dtype=bool))
+    estimate = np.append(pooled.value, 0.0)
+    deviations = _deviations(pooled.left_out)
+    probabilities, factor = _separation(estimate, deviations, epsilon, rng)
+    order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
+    everything: list[Arm | None] = [*ranked, None]
+    reasons = [*(_why_unscored(row) for row in chosen.sum(0)), None]
+    n_questions, used_questions = int(has_nodes.sum()), len(np.unique(labels.question[is_used]))
+    return Ranking(
+        lines=tuple(Ranked(everything[i], float(estimate[i]), float(probabilities[i]), reasons[i]) for i in order),
+        n_nodes=int(is_shared.sum()),
+        lost_nodes=int(is_used.sum() - is_shared.sum()),
+        n_questions=n_questions,
+        lost_questions=used_questions - n_questions,
+        unranked=tuple(arm for arm in wanted if arm not in ranked),
+        factor=factor,
+    )
+
+
+def _why_unscored(sums: Float[np.ndarray, " term"]) -> str | None:
+    if not sums[TERMS.index("nodes")] > 0.0:
+        return "no_shared_nodes"
+    if not sums[TERMS.index("direction_square")] > 0.0:
+        return NO_DIRECTION
+    return None if corrected_ideal_square(sums) > 0.0 else "noise"
+
+
+def _agreement(presence: Bool[np.ndarray, "arm node"]) -> tuple[Bool[np.ndarray, " node"], Bool[np.ndarray, " node"]]:
+    """Nodes that all arms have, and nodes that any has (none without arms)."""
+    if not len(presence):
+        nothing = np.zeros(presence.shape[1], dtype=bool)
+        return nothing, nothing
+    return np.logical_and.reduce(presence, axis=0), np.logical_or.reduce(presence, axis=0)
+
+
+def _deviations(left_out: Float[np.ndarray, "question arm"]) -> Float[np.ndarray, "question scored"]:
+    """Scaled so that their cross product is the jackknife covariance; the last column is `no teacher`."""
+    count = len(left_out)
+    centred = left_out - left_out.mean(0) if count else left_out
+    scaled = np.sqrt((count - 1) / count) * centred if count else centred
+    return np.concatenate([scaled, np.zeros((count, 1))], axis=1)
+
+
+def _separation(
+    estimate: Float[np.ndarray, " scored"],
+    deviations: Float[np.ndarray, "question scored"],
+    epsilon: float,
+    rng: np.random.Generator,
+) -> tuple[Float[np.ndarray, " scored"], float]:
+    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach 0.95.
+
+    With k times the questions the covariance is taken to be 1/k of today's at the same estimates, with kQ - 1 degrees
+    of freedom: the standard error of a mean over questions falls as 1/sqrt(k), whatever each question's visits are.
+    """
+    unknown = np.full(len(estimate), np.nan)
+    count = len(deviations)
+    usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
+    if count < MIN_QUESTIONS or usable.sum() < 2:
+        return unknown, float("nan")
+    normal = rng.standard_normal((DRAWS, count)) @ deviations[:, usable]
+    uniform = rng.random(DRAWS)
+
+    def probabilities(factor: float) -> Float[np.ndarray, " usable"]:
+        degrees = factor * count - 1.0
+        scale = np.sqrt(degrees / (2.0 * _gamma_quantile(uniform, degrees / 2.0)) / factor)
+        drawn = estimate[usable] + normal * scale[:, None]
+        return (drawn >= drawn.max(1, keepdims=True) - epsilon).mean(0)
+
+    now = probabilities(1.0)
+    best = int(np.argmax(estimate[usable]))
+    unknown[usable] = now
+    if now[best] >= RECOMMEND_AT:
+        return unknown, 1.0
+    low, high = 1.0, 2.0
+    while probabilities(high)[best] < RECOMMEND_AT:
+        low, high = high, high * 2.0
+        if high > MAX_FACTOR:
+            return unknown, float("nan")
+    for _ in range(6):
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if probabilities(middle)[best] >= RECOMMEND_AT else (middle, high)
+    return unknown, high
+
+
+def _gamma_quantile(uniform: Float[np.ndarray, " draw"], shape: float) -> Float[np.ndarray, " draw"]:
+    return special.gammaincinv(shape, uniform)

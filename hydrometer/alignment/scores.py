@@ -1,0 +1,224 @@
+"""Alignment of each objective direction with the ideal direction, node by node, and the table `alignment.parquet`.
+
+    cosine = g.d / (|g| |d|),   signal = g.d / |d|,   advantage = sum_k q~_k S_k - sum_k w_k S_k
+
+g and d live on the kept candidates, re-centred there (see `arrays`); q~ is the teacher renormalised over them. A cosine
+is null where success rates are all equal or |d| < 1e-6; the signal is 0 there, because such a teacher moves nothing.
+Departure from arXiv 2605.10889: directions carry the kept mass M, so that nodes can be summed.
+
+    alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=["reverse_kl"])
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from jaxtyping import Bool, Float
+
+from hydrometer.alignment.arrays import (
+    CANDIDATE_KEYS,
+    NODE_KEYS,
+    KeptNodes,
+    TeacherFields,
+    centre,
+    has_distinct_rates,
+    ideal_direction,
+    pack_fields,
+    pack_nodes,
+)
+from hydrometer.alignment.nodes import EQUAL_RATES
+
+MIN_DIRECTION_NORM = 1e-6
+"""Below this length an objective direction has no meaningful sign."""
+NO_DIRECTION = "no_direction"
+"""Reason of a null cosine: the objective does not move the student here."""
+TOKEN_SCORE_COLUMNS = ("reverse_kl_nats", "l2", "distribution_cosine", "student_topk_mass", "teacher_topk_mass")
+ALIGNMENT_KEYS = ("question_id", "rollout_id", "position", "teacher", "objective", "continuation")
+ALIGNMENT_SCHEMA: dict[str, type[pl.DataType]] = {
+    "question_id": pl.String,
+    "rollout_id": pl.Int64,
+    "position": pl.Int64,
+    "teacher": pl.String,
+    "objective": pl.String,
+    "continuation": pl.String,
+    "path_correct": pl.Boolean,
+    **dict.fromkeys(
+        (
+            *("cosine", "signal", "inner_product", "ideal_norm", "direction_norm", "direction_share", "advantage"),
+            *("reverse_kl_nats", "l2", "distribution_cosine", "depth_frac", "student_topk_mass", "teacher_topk_mass"),
+        ),
+        pl.Float64,
+    ),
+    "reason": pl.String,
+}
+_POSITION_KEYS = ["question_id", "rollout_id", "position", "teacher", "objective"]
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScores:
+    """Node quantities of every teacher x objective. Where `is_present` is false the values mean nothing."""
+
+    is_present: Bool[np.ndarray, "teacher objective node"]
+    directions: Float[np.ndarray, "teacher objective node candidate"]
+    inner_product: Float[np.ndarray, "teacher objective node"]
+    direction_norm: Float[np.ndarray, "teacher objective node"]
+    cosine: Float[np.ndarray, "teacher objective node"]
+    """NaN where undefined (ineligible node, or no direction)."""
+    signal: Float[np.ndarray, "teacher objective node"]
+    teacher_weights: Float[np.ndarray, "teacher node candidate"]
+    """Teacher probability renormalised over the kept candidates."""
+    advantage: Float[np.ndarray, "teacher node"]
+
+
+def compute_arm_scores(kept: KeptNodes, scored: TeacherFields) -> ArmScores:
+    """Inner products, norms, cosines, signals and advantages of every teacher x objective at every node."""
+    ideal = ideal_direction(kept)
+    directions = centre(kept.weights, kept.mass, scored.fields)
+    is_present = scored.is_scored[:, None] & np.isfinite(directions).all(-1)
+    directions = np.where(is_present[..., None], directions, 0.0)
+    inner = (directions * ideal).sum(-1)
+    norm = np.sqrt((directions**2).sum(-1))
+    signal = np.divide(inner, norm, out=np.zeros_like(inner), where=norm >= MIN_DIRECTION_NORM)
+    teacher_weights = _renormalised(scored)
+    return ArmScores(
+        is_present=is_present,
+        directions=directions,
+        inner_product=inner,
+        direction_norm=norm,
+        cosine=cosine_of(inner, ideal, norm, has_distinct_rates(kept)),
+        signal=signal,
+        teacher_weights=teacher_weights,
+        advantage=((teacher_weights - kept.weights) * kept.rates).sum(-1),
+    )
+
+
+def cosine_of(
+    inner: Float[np.ndarray, "*arms node"],
+    ideal: Float[np.ndarray, "node candidate"],
+    direction_norm: Float[np.ndarray, "*arms node"],
+    is_eligible: Bool[np.ndarray, " node"],
+) -> Float[np.ndarray, "*arms node"]:
+    """g.d / (|g| |d|) within [-1, 1]; NaN at ineligible nodes and where there is no direction."""
+    length = np.sqrt((ideal**2).sum(-1)) * direction_norm
+    is_defined = is_eligible & (direction_norm >= MIN_DIRECTION_NORM) & (length > 0.0)
+    cosine = np.divide(inner, length, out=np.full_like(inner, np.nan), where=is_defined)
+    return np.clip(cosine, -1.0, 1.0)
+
+
+def _renormalised(scored: TeacherFields) -> Float[np.ndarray, "teacher node candidate"]:
+    logprobs = np.where(scored.is_scored[..., None], scored.logprobs, 0.0)
+    shifted = np.exp(logprobs - logprobs.max(-1, keepdims=True, initial=-np.inf))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
+def compute_alignment(
+    nodes: pl.DataFrame,
+    candidates: pl.DataFrame,
+    teacher_scores: pl.DataFrame,
+    token_scores: pl.DataFrame,
+    *,
+    objectives: Sequence[str],
+) -> pl.DataFrame:
+    """One row per node with at least two kept candidates x teacher x objective, sorted by key.
+
+    Args:
+        nodes: one row per path x position (all positions: the longest gives the path's length); uses path_correct.
+        candidates: `candidates.parquet`.
+        teacher_scores: `teacher_scores.parquet` with a column `field:NAME` per objective.
+        token_scores: full-vocabulary quantities per path x position x teacher x objective.
+        objectives: names, in the order of no consequence.
+    """
+    kept = pack_nodes(candidates)
+    teachers = teacher_scores["teacher"].unique().sort().to_list()
+    scores = compute_arm_scores(kept, pack_fields(kept, teacher_scores, teachers, objectives))
+    ideal_norm = np.sqrt((ideal_direction(kept) ** 2).sum(-1))
+    is_eligible = has_distinct_rates(kept)
+    blocks = [
+        _arm_rows(kept, scores, (t, o), ideal_norm, is_eligible).with_columns(
+            pl.lit(teacher).alias("teacher"), pl.lit(objective).alias("objective")
+        )
+        for t, teacher in enumerate(teachers)
+        for o, objective in enumerate(objectives)
+    ]
+    if not blocks:
+        return pl.DataFrame(schema=ALIGNMENT_SCHEMA)
+    kept_square = _kept_square(candidates, teacher_scores, token_scores, objectives)
+    return _with_context(pl.concat(blocks), nodes, token_scores, kept_square)
+
+
+def _arm_rows(
+    kept: KeptNodes,
+    scores: ArmScores,
+    arm: tuple[int, int],
+    ideal_norm: Float[np.ndarray, " node"],
+    is_eligible: Bool[np.ndarray, " node"],
+) -> pl.DataFrame:
+    norm = scores.direction_norm[arm]
+    frame = kept.keys.with_columns(
+        pl.Series("cosine", scores.cosine[arm], dtype=pl.Float64).fill_nan(None),
+        pl.Series("signal", scores.signal[arm], dtype=pl.Float64),
+        pl.Series("inner_product", scores.inner_product[arm], dtype=pl.Float64),
+        pl.Series("ideal_norm", ideal_norm, dtype=pl.Float64),
+        pl.Series("direction_norm", norm, dtype=pl.Float64),
+        pl.Series("advantage", scores.advantage[arm[0]], dtype=pl.Float64),
+        pl.when(pl.Series(~is_eligible, dtype=pl.Boolean))
+        .then(pl.lit(EQUAL_RATES))
+        .when(pl.Series(norm < MIN_DIRECTION_NORM, dtype=pl.Boolean))
+        .then(pl.lit(NO_DIRECTION))
+        .otherwise(None)
+        .alias("reason"),
+    )
+    return frame.filter(pl.Series(scores.is_present[arm], dtype=pl.Boolean))
+
+
+def _kept_square(
+    candidates: pl.DataFrame, teacher_scores: pl.DataFrame, token_scores: pl.DataFrame, objectives: Sequence[str]
+) -> pl.DataFrame:
+    """Sum over kept candidates of d_j^2 with the full-vocabulary d_j = p_j (f_j - mean f), per node and arm."""
+    long = (
+        candidates.filter("kept")
+        .select(*CANDIDATE_KEYS, "continuation", pl.col("student_logprob").cast(pl.Float64).exp().alias("p"))
+        .join(teacher_scores, on=list(CANDIDATE_KEYS), how="inner")
+    )
+    blocks = [
+        long.select(
+            *NODE_KEYS,
+            "teacher",
+            "p",
+            pl.lit(name).alias("objective"),
+            pl.col(f"field:{name}").cast(pl.Float64).alias("f"),
+        )
+        for name in objectives
+    ]
+    return (
+        pl.concat(blocks)
+        .join(token_scores.select(*_POSITION_KEYS, "field_mean"), on=_POSITION_KEYS, how="left")
+        .group_by(*ALIGNMENT_KEYS)
+        .agg((pl.col("p") * (pl.col("f") - pl.col("field_mean"))).pow(2).sum().alias("kept_square"))
+    )
+
+
+def _with_context(
+    rows: pl.DataFrame, nodes: pl.DataFrame, token_scores: pl.DataFrame, kept_square: pl.DataFrame
+) -> pl.DataFrame:
+    """Join the outcome and length of the path and the full-vocabulary quantities."""
+    lengths = nodes.group_by("question_id", "rollout_id").agg(
+        (pl.col("position").max() + 1).alias("length"), pl.col("path_correct").first()
+    )
+    square = pl.col("full_norm_squared")
+    return (
+        rows.join(lengths, on=["question_id", "rollout_id"], how="left")
+        .join(
+            token_scores.select(*_POSITION_KEYS, "full_norm_squared", *TOKEN_SCORE_COLUMNS),
+            on=_POSITION_KEYS,
+            how="left",
+        )
+        .join(kept_square, on=list(ALIGNMENT_KEYS), how="left")
+        .with_columns(
+            (pl.col("position") / pl.col("length")).alias("depth_frac"),
+            pl.when(square > 0.0).then((pl.col("kept_square") / square).clip(0.0, 1.0)).alias("direction_share"),
+        )
+        .select(pl.col(name).cast(dtype) for name, dtype in ALIGNMENT_SCHEMA.items())
+        .sort(*ALIGNMENT_KEYS)
+    )

@@ -1,0 +1,152 @@
+"""The dictionary of `summary.json`: every arm's scores with intervals, ranking, recommendation, tests, warnings.
+
+Nothing is estimated here; this module puts together what the others compute and says in words what limits it. Every
+float is finite, or null with a reason beside it.
+
+    summary = summarise(nodes=nodes, candidates=candidates, teacher_scores=teacher_scores, token_scores=token_scores,
+                        alignment=alignment, questions=questions, visit_log=None,
+                        objectives={"reverse_kl": ObjectiveInfo("reverse_kl")}, controls={}, cost={})
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hydrometer.alignment.analyses import correlate, oracle_filter, two_candidate_share
+from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
+from hydrometer.alignment.choice import (
+    NO_OBJECTIVE,
+    NO_TEACHER,
+    RECOMMEND_AT,
+    ObjectiveInfo,
+    Ranked,
+    Ranking,
+    rank_arms,
+)
+from hydrometer.alignment.families import run_families
+from hydrometer.alignment.study import Study, build_study
+from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
+from hydrometer.types import STUDENT
+
+EPSILON = 0.02
+
+
+def summarise(
+    *,
+    nodes: pl.DataFrame,
+    candidates: pl.DataFrame,
+    teacher_scores: pl.DataFrame,
+    token_scores: pl.DataFrame,
+    alignment: pl.DataFrame,
+    questions: pl.DataFrame,
+    visit_log: pl.DataFrame | None,
+    objectives: Mapping[str, ObjectiveInfo],
+    controls: Mapping[str, str],
+    cost: Mapping[str, float],
+    epsilon: float = EPSILON,
+    warnings: Sequence[str] = (),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Everything `summary.json` says about a diagnosis.
+
+    Args:
+        nodes: completed nodes (see `complete_nodes`), all positions of all paths.
+        candidates: `candidates.parquet`.
+        teacher_scores: with a column `field:NAME` per objective.
+        token_scores: full-vocabulary quantities per path x position x teacher x objective.
+        alignment: from `compute_alignment`.
+        questions: `questions.parquet`.
+        visit_log: one row per counted rollout x candidate of a path's node: question_id, rollout_id, position,
+            token_id, counted_rollout_id, correct. None: no `these_questions` intervals.
+        objectives: name -> direction key and whether it is a reference; order decides which alias names an arm.
+        controls: teacher -> its control teacher.
+        cost: what the run spent; `generated_tokens` scales the price of separating the arms.
+        epsilon: arms this close to the best are as good as it.
+        warnings: of the caller, put first.
+        seed: of the draws behind p_within_epsilon and of the resampling.
+    """
+    names = candidates["continuation"].unique().sort().to_list()
+    studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
+    rankings = {study.continuation: _ranking(study, epsilon, seed) for study in studies}
+    summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
+    analyses: dict[str, Any] = {"two_candidate_share": {}, "oracle_filter": []}
+    notes = list(warnings)
+    for study in studies:
+        ranking = rankings[study.continuation]
+        shares = measured_shares(token_scores, study.kept)
+        summary["arms"] += arm_entries(study, shares, visit_log, seed)
+        summary["ranking"] += [_ranking_entry(line, study.continuation) for line in ranking.lines]
+        summary["tests"] += [
+            row | {"continuation": study.continuation}
+            for row in run_families(study.arms, study.sums, study.teachers, controls)
+        ]
+        for arm in study.arms:
+            summary["correlations"] += correlate(alignment, nodes, arm, study.continuation)
+            analyses["oracle_filter"].append(oracle_filter(study, arm))
+        analyses["two_candidate_share"][study.continuation] = two_candidate_share(study.kept)
+        notes += _warnings(study, ranking, shares)
+    primary = STUDENT if STUDENT in rankings else next(iter(rankings), None)
+    summary |= _verdict(rankings[primary], primary, epsilon, cost) if primary else _NO_VERDICT
+    return summary | {
+        "analyses": analyses | {"questions": questions.height, "epsilon": epsilon},
+        "warnings": notes,
+        "cost": dict(cost),
+    }
+
+
+_NO_VERDICT = {"recommendation": None, "more_tokens": None, "verdict": "Nothing to rank: no candidate was counted."}
+
+
+def _ranking(study: Study, epsilon: float, seed: int) -> Ranking:
+    rng = np.random.default_rng(seed)
+    return rank_arms(study.arms, study.scores, study.terms, study.labels, epsilon=epsilon, rng=rng)
+
+
+def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
+    return {
+        "teacher": line.arm.teacher if line.arm else NO_TEACHER,
+        "objective": line.arm.objective if line.arm else NO_OBJECTIVE,
+        "continuation": continuation,
+        "score": _finite(line.score),
+        "p_within_epsilon": _finite(line.p_within_epsilon),
+        "reason": line.reason,
+    }
+
+
+def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, float]) -> dict[str, Any]:
+    """The recommendation, or what it would cost to be able to give one; always with a sentence."""
+    sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
+    if sure:
+        sentence = recommendation_sentence(sure[0], ranking, epsilon, continuation)
+        entry = _ranking_entry(sure[0], continuation)
+        chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
+        chosen |= {"probability": sure[0].p_within_epsilon, "sentence": sentence}
+        return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
+    spent = cost.get("generated_tokens")
+    more = None
+    if spent is not None and math.isfinite(ranking.factor):
+        more = math.ceil((ranking.factor - 1.0) * spent)
+    return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}
+
+
+def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[str]:
+    low = [
+        f"{arm.teacher} with {arm.objective} (measured share {share:.0%})"
+        for arm in study.arms
+        if (share := shares.get((arm.teacher, arm.objective))) is not None and share < MEASURED_AT
+    ]
+    return measurement_warnings(
+        n_questions=len(study.labels.questions),
+        n_eligible=int(study.terms[0].any((0, 1)).sum()),
+        two_candidate_share=two_candidate_share(study.kept),
+        median_visits=median_visits(study.kept),
+        ranking=ranking,
+        low_measured=low,
+    )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,0 +1,103 @@
+"""The sentences of a summary: what is recommended or why not, and what the numbers cannot say."""
+
+import math
+from collections.abc import Sequence
+
+from hydrometer.alignment.choice import RECOMMEND_AT, Ranked, Ranking
+from hydrometer.alignment.intervals import MIN_QUESTIONS
+
+TWO_CANDIDATES_AT = 0.5
+MEASURED_AT = 0.5
+LIMIT = (
+    "It compares first steps at today's student, which continues every response itself: it does not look ahead to what "
+    "the student becomes after training."
+)
+TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
+
+
+def name_of(line: Ranked) -> str:
+    """How an arm is called in a sentence."""
+    return "no teacher" if line.arm is None else f"{line.arm.teacher} with {line.arm.objective}"
+
+
+def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, continuation: str) -> str:
+    """What the recommended arm is better at, over what, and the limit of it."""
+    where = f"over {ranking.n_questions} questions ({ranking.n_nodes} nodes that all arms share)"
+    limit = LIMIT if continuation == "student" else TEACHER_LIMIT.format(who=continuation)
+    if line.arm is None:
+        return (
+            f"No arm points further towards success than no teacher does: doing nothing is within {epsilon:g} of the "
+            f"best pooled cosine with probability {line.p_within_epsilon:.2f} {where}. {limit}"
+        )
+    return (
+        f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
+        f"{line.p_within_epsilon:.2f}, {where}; its own is {line.score:+.3f}. {limit}"
+    )
+
+
+def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None) -> str:
+    """Why nothing is recommended, and what it would cost to tell."""
+    scored = [line for line in ranking.lines if line.arm is not None]
+    if not scored:
+        return "Nothing to rank: no teacher has a node with two candidates that were visited often enough."
+    if all(not math.isfinite(line.score) for line in scored):
+        return (
+            "Not separated yet: success rates differ by no more than their own sampling noise, so no arm has a score."
+        )
+    if ranking.n_questions < MIN_QUESTIONS:
+        return (
+            f"Not separated yet: {ranking.n_questions} questions have nodes that all arms share, and below "
+            f"{MIN_QUESTIONS} no probability is given."
+        )
+    best = ranking.lines[0]
+    if not math.isfinite(best.p_within_epsilon):
+        return "Not separated yet: leaving out one question leaves nothing but noise, so no probability is given."
+    price = "an unknown number of" if more_tokens is None else f"about {more_tokens:,}"
+    return (
+        f"Not separated yet: {name_of(best)} leads, but is within {epsilon:g} of the best with probability "
+        f"{best.p_within_epsilon:.2f} only ({RECOMMEND_AT:g} is asked for). If today's scores are right it would take "
+        f"{price} more generated tokens, spent on further questions, to tell."
+    )
+
+
+def measurement_warnings(
+    *,
+    n_questions: int,
+    n_eligible: int,
+    two_candidate_share: float | None,
+    median_visits: float | None,
+    ranking: Ranking,
+    low_measured: Sequence[str],
+) -> list[str]:
+    """What a reader of the scores must know, in words."""
+    said = []
+    if n_questions < MIN_QUESTIONS:
+        said.append(
+            f"{n_questions} questions have a node with two kept candidates: no interval over questions below "
+            f"{MIN_QUESTIONS}."
+        )
+    if n_eligible and two_candidate_share is not None and two_candidate_share > TWO_CANDIDATES_AT:
+        said.append(
+            f"{two_candidate_share:.0%} of the {n_eligible} eligible nodes have exactly two kept candidates, where a "
+            "cosine is +1 or -1 whatever the sizes: mean cosine and fraction positive are then sign counts."
+        )
+    if median_visits is not None:
+        said.append(
+            "Mean cosine, fraction positive and weighted cosine are attenuated by noise: a kept candidate has "
+            f"{median_visits:g} visits in the median. Compare them only at equal visits, and see their values at half "
+            "the visits."
+        )
+    for name in low_measured:
+        said.append(
+            f"{name}: most of what this objective would change lies at tokens or positions that were not measured."
+        )
+    if ranking.lost_nodes:
+        said.append(
+            f"The ranking leaves out {ranking.lost_nodes} nodes and {ranking.lost_questions} questions that not every "
+            "ranked arm was scored on."
+        )
+    for arm in ranking.unranked:
+        said.append(
+            f"{arm.teacher} with {arm.objective} is not ranked: it was scored on no node with two kept candidates."
+        )
+    return said

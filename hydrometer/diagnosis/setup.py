@@ -1,8 +1,7 @@
-"""From names to objects: models (each loaded once), teachers, objectives, task. All user errors of a config surface here."""
+"""From names to objects: models (each loaded once), teachers, objectives, task. Errors of a config surface here."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.errors import SpecError
@@ -37,6 +36,11 @@ class Instruments:
     allocation: Allocation
     controls: Mapping[str, str]
     """Teacher name -> name of its control, where both are in the run."""
+
+    @property
+    def scored_objectives(self) -> tuple[Objective, ...]:
+        """Those whose field comes from the teacher's distribution."""
+        return tuple(objective for objective in self.objectives if objective.needs == "teacher")
 
     @property
     def warp(self) -> Warp:
@@ -139,9 +143,3 @@ def _load(spec: str, config: DiagnoseConfig, loaded: dict[str, CausalModel]) -> 
 
         loaded[spec] = load_model(spec, dtype=config.dtype, device=config.device)
     return loaded[spec]
-
-
-def near_fields(name: str) -> str:
-    """The config field that `name` may have been meant to be, as a hint."""
-    near = get_close_matches(name, DiagnoseConfig.model_fields, n=1)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(DiagnoseConfig.model_fields)}."

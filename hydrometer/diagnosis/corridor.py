@@ -1,0 +1,223 @@
+"""The sampling and scoring of a diagnosis, read from top to bottom.
+
+    choose questions -> base, path and demo rollouts -> teacher prompts -> scores of the paths -> branches
+
+Every step that costs model time is a journalled round (`rounds`); everything else is recomputed from those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
+from hydrometer.diagnosis.progress import Progress
+from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.setup import Instruments
+from hydrometer.diagnosis.state import QuestionState
+from hydrometer.errors import SpecError
+from hydrometer.sampling import rollout_seed
+from hydrometer.teachers import PathScores, TeacherView, blank_text, build_teacher_prompt, score_path
+from hydrometer.types import Question, Rollout, RolloutKind
+
+
+@dataclass(slots=True)
+class Measurement:
+    """All that sampling and scoring found."""
+
+    states: list[QuestionState] = field(default_factory=list)
+    piloted: int = 0
+    """Questions that pilot rollouts looked at (0 without a pilot)."""
+
+    def sampler_gaps(self) -> np.ndarray:
+        """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
+        gaps = [
+            np.abs(state.scores[path_id].sampled_logprob - np.asarray(logprobs))
+            for state in self.states
+            for path_id, logprobs in state.sampler_logprobs.items()
+        ]
+        return np.concatenate(gaps) if gaps else np.zeros(0)
+
+
+def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Measurement:
+    """Sample, score and branch until the allocation has nothing left to ask for."""
+    found = Measurement()
+    questions = _choose_questions(instruments, rounds, progress, found)
+    found.states = [QuestionState(question, instruments.student.render(question.prompt)) for question in questions]
+    _sample_on_policy(instruments, rounds, progress, found)
+    for state in found.states:
+        _build_prompts(instruments, state)
+    _score_paths(instruments, rounds, progress, found)
+    for state in found.states:
+        state.grow_tree()
+    _sample_branches(instruments, rounds, progress, found)
+    return found
+
+
+def _choose_questions(
+    instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement
+) -> Sequence[Question]:
+    config = instruments.config
+    questions = instruments.task.questions("diagnose")
+    if not config.pilot:
+        if len(questions) < config.questions:
+            progress.note(
+                f"{instruments.task.name} has {len(questions)} questions to diagnose, not {config.questions}."
+            )
+        return questions[: config.questions]
+    chosen: list[Question] = []
+    progress.stage("pilot", config.questions)
+    size = max(1, round_size(instruments.student, config.max_response_tokens) // config.pilot)
+    for start in range(0, len(questions), size):
+        if len(chosen) >= config.questions:
+            break
+        group = questions[start : start + size]
+        record = rounds.run("pilot", [start, len(group)], lambda group=group: _pilot(instruments, group))
+        rates = [correct / config.pilot for correct in record["correct"]]
+        chosen += [q for q, rate in zip(group, rates, strict=True) if config.pilot_low <= rate <= config.pilot_high]
+        found.piloted = start + len(group)
+        progress.advance(min(len(chosen), config.questions), total=config.questions)
+    if not chosen:
+        raise SpecError(
+            f"None of the {found.piloted} questions of {instruments.task.name} has a pilot success rate between "
+            f"{config.pilot_low:g} and {config.pilot_high:g}: the student gets them all right or all wrong.\n"
+            "Take an easier or harder task, widen --pilot-low/--pilot-high, or leave --pilot out."
+        )
+    return chosen[: config.questions]
+
+
+def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
+    count = instruments.config.pilot
+    orders = [
+        Order(
+            question,
+            instruments.student.render(question.prompt),
+            number,
+            "base",
+            rollout_seed(instruments.config.seed, f"pilot\x1f{question.question_id}", number),
+        )
+        for question in questions
+        for number in range(count)
+    ]
+    record = sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
+    correct = [row[3] for row in record.pop("rows")]
+    return record | {"correct": [sum(correct[i : i + count]) for i in range(0, len(correct), count)]}
+
+
+def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
+    config = instruments.config
+    kinds: list[RolloutKind] = ["base"] * config.rollouts + ["path"] * config.paths
+    if any("demo" in teacher.context.name for teacher in instruments.teachers):
+        kinds += ["demo"] * config.demos
+    orders = [_order(instruments, state, kind) for state in found.states for kind in kinds]
+    progress.stage("on-policy rollouts", len(orders))
+    by_question = {state.question.question_id: state for state in found.states}
+    size = round_size(instruments.student, config.max_response_tokens)
+    for start in range(0, len(orders), size):
+        group = orders[start : start + size]
+        for rollout, parsed, logprobs in _run_orders("sample", group, instruments, rounds):
+            state = by_question[rollout.question_id]
+            state.add(rollout)
+            state.unparsed += rollout.kind == "base" and not parsed
+            if logprobs is not None:
+                state.sampler_logprobs[rollout.rollout_id] = logprobs
+        progress.advance(len(group))
+
+
+def _order(
+    instruments: Instruments,
+    state: QuestionState,
+    kind: RolloutKind,
+    prefix_ids: tuple[int, ...] = (),
+    parent: int | None = None,
+) -> Order:
+    rollout_id = state.next_rollout_id
+    state.next_rollout_id += 1
+    seed = rollout_seed(instruments.config.seed, state.question.question_id, rollout_id)
+    return Order(state.question, state.prompt_ids, rollout_id, kind, seed, prefix_ids, parent)
+
+
+def _run_orders(kind: str, orders: Sequence[Order], instruments: Instruments, rounds: Rounds) -> list[Drawn]:
+    first, last = orders[0], orders[-1]
+    key = [first.question.question_id, first.rollout_id, last.question.question_id, last.rollout_id, len(orders)]
+    record = rounds.run(
+        kind, key, lambda: sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
+    )
+    return read_rollouts(orders, record, instruments.student)
+
+
+def _build_prompts(instruments: Instruments, state: QuestionState) -> None:
+    for teacher in instruments.teachers:
+        state.prompts[teacher.name] = build_teacher_prompt(
+            teacher.context,
+            state.question,
+            demos=state.of_kind("demo"),
+            refuse=state.of_kind("path"),
+            blank=lambda text, model=teacher.model: blank_text(model, text),
+        )
+
+
+def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
+    paths = [(state, path) for state in found.states for path in state.of_kind("path")]
+    progress.stage("scoring paths", len(paths))
+    for state, path in paths:
+        key = [state.question.question_id, path.rollout_id, state.scored_teachers]
+        record = rounds.run("score", key, lambda state=state, path=path: _score(instruments, state, path))
+        scores = PathScores(**decode_arrays(record["arrays"]))
+        state.scores[path.rollout_id] = scores
+        progress.advance(1)
+
+
+def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Record:
+    views = []
+    for teacher in instruments.teachers:
+        prompt = state.prompts[teacher.name]
+        if prompt.reason is None:
+            ids = teacher.model.render(prompt.messages, assistant=prompt.assistant)
+            views.append(TeacherView(teacher.name, teacher.model, ids))
+    scores = score_path(
+        instruments.student,
+        state.prompt_ids,
+        views,
+        path.token_ids,
+        instruments.scored_objectives,
+        warp=instruments.warp,
+        threshold=instruments.config.candidate_threshold,
+    )
+    scored = len(path.token_ids) * (1 + len(views))
+    return {"scored_tokens": scored, "arrays": encode_arrays(scores.arrays())}
+
+
+def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
+    allocation = instruments.allocation
+    size = round_size(instruments.student, instruments.config.max_response_tokens)
+    by_question = {state.question.question_id: state for state in found.states}
+    done = 0
+    progress.stage("branches", sum(_planned(instruments, state) for state in found.states))
+    waiting = list(found.states)
+    while waiting:
+        share = max(8, size // len(waiting))
+        orders: list[Order] = []
+        still = []
+        for state in waiting:
+            if len(orders) >= size:
+                still.append(state)
+                continue
+            assert state.listed is not None
+            branches = allocation.next_round(state.tree, state.listed, limit=share)
+            for branch in branches:
+                prefix = (*state.rollouts[branch.path_id].token_ids[: branch.position], branch.token_id)
+                orders += [_order(instruments, state, "branch", prefix, branch.path_id) for _ in range(branch.count)]
+            if branches:
+                still.append(state)
+        if orders:
+            for drawn in _run_orders("branch", orders, instruments, rounds):
+                by_question[drawn.rollout.question_id].add(drawn.rollout)
+            done += len(orders)
+            progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in still))
+        waiting = still
+
+
+def _planned(instruments: Instruments, state: QuestionState) -> int:
+    assert state.listed is not None
+    return instruments.allocation.planned(state.tree, state.listed)

@@ -1,0 +1,154 @@
+"""The journalled part of a diagnosis: every piece of paid work is one round, computed once and replayed afterwards.
+
+`Rounds.run(kind, key, work)` returns what the journal holds for the next round, or does the work and appends it. The
+corridor asks for the same rounds in the same order whether it runs for the first time or resumes, so that resuming is
+running again with answers that are already there.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from hydrometer.artifacts import Journal
+from hydrometer.errors import MemoryLimitError, RunFolderError
+from hydrometer.models import CausalModel
+from hydrometer.sampling import Sampler, SampleRequest
+from hydrometer.types import Question, Rollout, RolloutKind, Task
+
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Cost:
+    """What has been paid for, also by earlier sittings of the same run."""
+
+    rollouts: int = 0
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    wall_s: float = 0.0
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        """Count one round."""
+        self.rollouts += record.get("n_rollouts", 0)
+        self.generated_tokens += record.get("generated_tokens", 0)
+        self.scored_tokens += record.get("scored_tokens", 0)
+        self.wall_s += record["wall_s"]
+
+
+@dataclass(slots=True)
+class Rounds:
+    """The journal and how far into it the run is."""
+
+    journal: Journal
+    cost: Cost = field(default_factory=Cost)
+    done: int = 0
+
+    def run(self, kind: str, key: Sequence[Any], work: Callable[[], Record]) -> Record:
+        """The record of the next round.
+
+        Raises:
+            RunFolderError: the journal holds another round here (it was written by another version or input).
+            MemoryLimitError: the work did not fit.
+            DiskError: the record could not be written; the round will be redone.
+        """
+        if self.done < len(self.journal.records):
+            record = self.journal.records[self.done]
+            if record.get("round") != kind or record.get("key") != list(key):
+                raise RunFolderError(
+                    f"{self.journal.path}: round {self.done} is {record.get('round')} {record.get('key')}, but this "
+                    f"run would now do {kind} {list(key)}. The code or the data changed since; start again in a new folder."
+                )
+        else:
+            start = time.monotonic()
+            with explain_memory():
+                record = {"round": kind, "key": list(key), **work()}
+            record["wall_s"] = round(time.monotonic() - start, 3)
+            self.journal.append(record)
+        self.done += 1
+        self.cost.add(record)
+        return record
+
+
+class explain_memory:
+    """Turn a failed allocation into one sentence that names the knobs."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+            isinstance(error, RuntimeError) and "memory" in str(error).lower()
+        ):
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            raise MemoryLimitError(
+                f"Out of memory ({first[:200]}). Lower --batch-size (fewer rollouts at a time) and go on with "
+                "--resume; nothing that was paid for is lost. If that is not enough, start again with a lower "
+                "--max-response-tokens or --dtype bfloat16."
+            ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """A rollout to be sampled."""
+
+    question: Question
+    prompt_ids: tuple[int, ...]
+    rollout_id: int
+    kind: RolloutKind
+    seed: int
+    prefix_ids: tuple[int, ...] = ()
+    parent_rollout_id: int | None = None
+
+
+def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalModel, task: Task) -> Record:
+    """Draw and verify the ordered rollouts; the record holds them in order."""
+    requests = [SampleRequest(order.prompt_ids, order.prefix_ids, order.seed) for order in orders]
+    rows = []
+    generated = 0
+    for order, drawn in zip(orders, sampler.sample(requests), strict=True):
+        ids = (*order.prefix_ids, *drawn.token_ids)
+        score = task.verify(order.question, student.decode(ids))
+        generated += len(drawn.token_ids)
+        logprobs = list(drawn.logprobs) if order.kind == "path" else None
+        rows.append([list(drawn.token_ids), drawn.ended, score.value, score.correct, score.parsed, logprobs])
+    return {"n_rollouts": len(orders), "generated_tokens": generated, "rows": rows}
+
+
+class Drawn(NamedTuple):
+    """A sampled and verified rollout."""
+
+    rollout: Rollout
+    parsed: bool
+    """Whether an answer could be read from it."""
+    sampler_logprobs: tuple[float, ...] | None
+    """Of a path: what the sampling pass said of its tokens."""
+
+
+def read_rollouts(orders: Sequence[Order], record: Record, student: CausalModel) -> list[Drawn]:
+    """The rollouts of a `sample_orders` record."""
+    found = []
+    for order, (token_ids, ended, value, correct, parsed, logprobs) in zip(orders, record["rows"], strict=True):
+        ids = (*order.prefix_ids, *token_ids)
+        rollout = Rollout(
+            question_id=order.question.question_id,
+            rollout_id=order.rollout_id,
+            kind=order.kind,
+            token_ids=ids,
+            text=student.decode(ids),
+            score=value,
+            correct=correct,
+            truncated=not ended,
+            parent_rollout_id=order.parent_rollout_id,
+            forced_tokens=len(order.prefix_ids),
+        )
+        found.append(Drawn(rollout, parsed, None if logprobs is None else tuple(logprobs)))
+    return found
+
+
+def round_size(student: CausalModel, max_response_tokens: int) -> int:
+    """Rollouts of one round: under a minute of work on a slow core, by the model's size alone (never by a clock)."""
+    flops_per_rollout = 2.0 * student.parameters * max_response_tokens
+    return int(min(1024, max(16, 60 * 1e10 / flops_per_rollout)))

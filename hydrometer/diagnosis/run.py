@@ -1,0 +1,241 @@
+"""`diagnose`: which teacher and objective would help this student, measured without training.
+
+result = diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"], questions=12)
+result.summary["ranking"], result.table("alignment")
+"""
+
+import signal
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from pydantic import ValidationError
+
+from hydrometer.alignment import ObjectiveInfo, summarise
+from hydrometer.artifacts import RunFolder, open_run_folder, read_table, write_json, write_table
+from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.corridor import Measurement, measure
+from hydrometer.diagnosis.progress import Progress, Silent
+from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
+from hydrometer.diagnosis.rounds import Cost, Rounds
+from hydrometer.diagnosis.setup import Instruments, build_instruments
+from hydrometer.diagnosis.tables import build_tables
+from hydrometer.errors import SpecError, UserError
+from hydrometer.models import CausalModel
+from hydrometer.report import build_report
+from hydrometer.types import Task
+
+_GAP_WORTH_SAYING = 1e-3
+"""Nats between the sampling and the scoring pass above which the report says so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """A finished diagnosis: its folder, and what `summary.json` says."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of the run's tables, e.g. `alignment`, `candidates`, `nodes`."""
+        return read_table(self.folder / f"{name}.parquet")
+
+
+def diagnose(
+    *,
+    out: str | Path,
+    student: str | CausalModel = "bundled:student",
+    teacher: Sequence[str] | Mapping[str, CausalModel] | None = None,
+    task: str | Task = "bundled:chain",
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Diagnosis:
+    """Diagnose teachers and objectives for a student, without training.
+
+    Args:
+        out: the run folder; has to be empty or new unless `resume`.
+        student: model spec, or a model object.
+        teacher: teacher specs, or model objects by name (default: the bundled teachers).
+        task: task spec, or a task object.
+        resume: go on with the run in `out`.
+        progress: told what happens; silent by default.
+        options: further fields of `DiagnoseConfig`, e.g. `questions=12, objective=["reverse_kl"], seed=3`.
+
+    Raises:
+        UserError: what was given cannot work; the message says what to do. A run that has begun can be resumed.
+    """
+    named: dict[str, Any] = dict(options)
+    named["student"] = student if isinstance(student, str) else student.spec
+    named["task"] = task if isinstance(task, str) else task.name
+    objects = isinstance(teacher, Mapping)
+    if teacher is not None:
+        named["teacher"] = tuple(teacher)
+    try:
+        config = DiagnoseConfig(**named)
+    except ValidationError as error:
+        raise SpecError(explain_invalid(error)) from error
+    instruments = build_instruments(
+        config,
+        student=None if isinstance(student, str) else student,
+        teachers=teacher if objects else None,
+        task=None if isinstance(task, str) else task,
+    )
+    return run_diagnosis(instruments, Path(out), resume=resume, progress=progress or Silent())
+
+
+def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress: Progress) -> Diagnosis:
+    """Run (or go on with) a diagnosis in the folder `out`.
+
+    Raises:
+        UserError: see `diagnose`; also when no node became eligible (the tables are written all the same).
+        KeyboardInterrupt: on SIGINT or SIGTERM; everything up to the last finished round is kept.
+    """
+    config = instruments.config
+    torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    identity = describe_run(instruments)
+    with open_run_folder(out, resume=resume) as folder, _terminable():
+        rounds = Rounds(folder.journal)
+        check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
+        _write_run(folder, identity, "running", rounds.cost)
+        try:
+            found = measure(instruments, rounds, progress)
+            progress.stage("tables, summary and report", 1)
+            summary = _write_results(instruments, found, identity, folder, rounds.cost)
+        except BaseException as error:
+            _write_run(
+                folder, identity, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", rounds.cost
+            )
+            raise
+        progress.advance(1)
+    if not any(state.listed for state in found.states) or not _has_eligible(summary):
+        raise UserError(_explain_nothing_eligible(instruments, out))
+    return Diagnosis(out, summary)
+
+
+def _write_results(
+    instruments: Instruments, found: Measurement, identity: Mapping[str, Any], folder: RunFolder, cost: Cost
+) -> dict[str, Any]:
+    tables, visit_log = build_tables(instruments, found)
+    for name, table in tables.items():
+        write_table(folder.path / f"{name}.parquet", table)
+    summary = summarise(
+        tables["nodes"],
+        tables["candidates"],
+        tables["teacher_scores"],
+        tables["token_scores"],
+        tables["alignment"],
+        tables["questions"],
+        visit_log,
+        objectives={o.name: ObjectiveInfo(o.direction_key, o.reference) for o in instruments.objectives},
+        controls=instruments.controls,
+        cost=describe_cost(cost),
+        epsilon=instruments.config.epsilon,
+        warnings=_warnings(instruments, found),
+        seed=instruments.config.seed,
+    )
+    write_json(folder.path / "summary.json", summary)
+    _write_run(folder, identity, "done", cost, found)
+    build_report(folder.path)
+    return summary
+
+
+def _write_run(
+    folder: RunFolder, identity: Mapping[str, Any], status: Status, cost: Cost, found: Measurement | None = None
+) -> None:
+    entry = {**identity, "status": status, "cost": describe_cost(cost)}
+    if found is not None:
+        gaps = found.sampler_gaps()
+        informative = [
+            0 < sum(r.correct for r in base) < len(base) for base in (s.of_kind("base") for s in found.states)
+        ]
+        entry["questions"] = {
+            "analysed": len(found.states),
+            "piloted": found.piloted,
+            "left_out_by_pilot": max(0, found.piloted - len(found.states)) if found.piloted else 0,
+            "uninformative": informative.count(False),
+            "uninformative_are": "analysed and pooled like the others",
+        }
+        entry["sampler_gap_nats"] = {
+            "mean": float(gaps.mean()) if len(gaps) else None,
+            "max": float(gaps.max()) if len(gaps) else None,
+        }
+    write_json(folder.path / "run.json", entry)
+
+
+def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
+    notes = [objective.caution for objective in instruments.objectives if objective.caution]
+    gaps = found.sampler_gaps()
+    if len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
+        notes.append(
+            f"The pass that sampled and the pass that scored differ by {gaps.mean():.3g} nats per token on average "
+            f"(at most {gaps.max():.3g}): {instruments.config.dtype} rounds differently in the two. Use --dtype float32."
+        )
+    for teacher in instruments.teachers:
+        reasons = [p.reason for state in found.states if (p := state.prompts[teacher.name]).reason]
+        if reasons:
+            notes.append(
+                f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions ({reasons[0]})."
+            )
+    unparsed = sum(state.unparsed for state in found.states)
+    total = sum(len(state.of_kind("base")) for state in found.states)
+    if unparsed > 0.1 * total:
+        notes.append(f"No answer could be read from {unparsed} of {total} base rollouts; they count as wrong.")
+    truncated = sum(r.truncated for state in found.states for r in state.of_kind("base"))
+    if truncated > 0.1 * total:
+        notes.append(
+            f"{truncated} of {total} base rollouts hit the limit of {instruments.config.max_response_tokens} tokens; "
+            "raise --max-response-tokens if they would have gone on to an answer."
+        )
+    return notes
+
+
+def _has_eligible(summary: Mapping[str, Any]) -> bool:
+    return any(arm["scores"]["all"]["mean_cosine"]["n_nodes"] for arm in summary["arms"])
+
+
+def _explain_nothing_eligible(instruments: Instruments, out: Path) -> str:
+    config = instruments.config
+    return (
+        f"No node has two candidates with >= {config.min_visits} visits and different success rates, so nothing can be "
+        f"said about any teacher. What was measured is in {out}.\nSample more (--visits {max(config.visits, config.min_visits)}"
+        f" --allocation fixed, or a larger --branch-budget), lower --min-visits (now {config.min_visits}, at least 2), or "
+        "choose questions that the student gets right sometimes (--pilot 8)."
+    )
+
+
+def explain_invalid(error: ValidationError) -> str:
+    """A pydantic error as one line per field, quoting what was given."""
+    lines = []
+    for problem in error.errors()[:8]:
+        name = ".".join(str(part) for part in problem["loc"][:1]) or "options"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"Unknown option '{name}'. Known: {', '.join(DiagnoseConfig.model_fields)}.")
+        else:
+            lines.append(f"Option '{name}' is {problem['input']!r}: {problem['msg'].lower()}.")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the run like Ctrl-C does: resumable, with its status written."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    try:
+        previous = signal.signal(signal.SIGTERM, interrupt)
+    except ValueError:  # not the main thread: leave signals alone
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -1,0 +1,70 @@
+"""What a diagnosis knows of each question while it runs."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
+from hydrometer.success.tree import PrefixTree
+from hydrometer.teachers import PathScores, TeacherPrompt
+from hydrometer.types import Question, Rollout, RolloutKind
+
+
+@dataclass(slots=True)
+class QuestionState:
+    """Rollouts, contexts, scores and visit counts of one question, as far as they are there."""
+
+    question: Question
+    prompt_ids: tuple[int, ...]
+    rollouts: dict[int, Rollout] = field(default_factory=dict)
+    unparsed: int = 0
+    """Base rollouts from which no answer could be read."""
+    sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
+    """Of the paths' tokens, from the pass that sampled them."""
+    prompts: dict[str, TeacherPrompt] = field(default_factory=dict)
+    """By teacher name."""
+    scores: dict[int, PathScores] = field(default_factory=dict)
+    """By rollout id of the path."""
+    tree: PrefixTree = field(init=False)
+    listed: Forcible | None = None
+    """The (node, token) pairs that branches may be forced to."""
+    next_rollout_id: int = 0
+
+    def __post_init__(self) -> None:
+        self.tree = PrefixTree(self.question.question_id)
+
+    def of_kind(self, *kinds: RolloutKind) -> list[Rollout]:
+        """Rollouts of these kinds by id."""
+        return [rollout for _, rollout in sorted(self.rollouts.items()) if rollout.kind in kinds]
+
+    @property
+    def scored_teachers(self) -> list[str]:
+        """Teachers that are not skipped for this question."""
+        return [name for name, prompt in self.prompts.items() if prompt.reason is None]
+
+    def add(self, rollout: Rollout) -> None:
+        """Take in a rollout; a branch is counted at once, base rollouts when the tree has its paths."""
+        self.rollouts[rollout.rollout_id] = rollout
+        if rollout.kind == "branch":
+            self.tree.count(rollout)
+
+    def grow_tree(self) -> None:
+        """Lay the analysed paths into the tree, count the base rollouts, and list what can be forced."""
+        paths = self.of_kind("path")
+        for path in paths:
+            self.tree.add_path(path)
+        for rollout in self.of_kind("base"):
+            self.tree.count(rollout)
+        self.listed = list_forcible(self.tree, [_candidates(path, self.scores[path.rollout_id]) for path in paths])
+
+
+def _candidates(path: Rollout, scores: PathScores) -> PathCandidates:
+    log_p, log_q = scores.student_logprob, scores.teacher_logprob
+    p = np.nan_to_num(np.exp(log_p), nan=0.0)
+    if len(log_q):
+        gradient = p * (log_p - log_q - scores.reverse_kl[:, scores.position])
+        by_gradient = np.nan_to_num(np.abs(gradient)).max(axis=0)
+        by_difference = np.abs(np.exp(log_q) - p).max(axis=0)
+    else:
+        by_gradient = by_difference = np.zeros_like(p)
+    return PathCandidates(path.rollout_id, scores.position, scores.token_id, p, by_gradient, by_difference)

@@ -1,0 +1,200 @@
+"""From a finished measurement to the tables of the run folder (contract of columns: `artifacts.schemas`)."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hydrometer.alignment import complete_nodes, compute_alignment
+from hydrometer.artifacts import build_table
+from hydrometer.diagnosis.corridor import Measurement
+from hydrometer.diagnosis.setup import Instruments
+from hydrometer.diagnosis.state import QuestionState
+from hydrometer.success.candidates import add_success
+from hydrometer.success.rates import jeffreys_interval
+from hydrometer.teachers import PathScores
+from hydrometer.types import STUDENT, Rollout
+
+Tables = dict[str, pl.DataFrame]
+
+
+def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
+    """Every table by name, and the visit log (one row per counted rollout at a path's node and token)."""
+    visit_log = pl.concat([state.tree.visit_log() for state in found.states])
+    candidates = _candidates(instruments, found.states, visit_log)
+    nodes = complete_nodes(_nodes(instruments, found.states), candidates)
+    teacher_scores = _teacher_scores(instruments, found.states, candidates)
+    token_scores = _token_scores(instruments, found.states)
+    names = [objective.name for objective in instruments.objectives]
+    alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
+    tables = {
+        "questions": build_table("questions", _questions(found.states)),
+        "rollouts": build_table("rollouts", _rollouts(found.states)),
+        "nodes": build_table("nodes", nodes),
+        "candidates": build_table("candidates", candidates),
+        "teacher_scores": build_table("teacher_scores", teacher_scores, extra=[f"field:{name}" for name in names]),
+        "token_scores": build_table("token_scores", token_scores),
+        "contexts": build_table("contexts", _contexts(instruments, found.states)),
+        "alignment": build_table("alignment", alignment),
+    }
+    return tables, visit_log
+
+
+def _questions(states: Sequence[QuestionState]) -> list[dict[str, Any]]:
+    rows = []
+    for state in states:
+        base = state.of_kind("base")
+        correct = sum(rollout.correct for rollout in base)
+        low, high = jeffreys_interval(np.array([correct]), np.array([len(base)]))
+        rows.append(
+            {
+                "question_id": state.question.question_id,
+                "task": state.question.task,
+                "prompt": "\n\n".join(message.content for message in state.question.prompt),
+                "answer": state.question.answer,
+                "rollouts": len(base),
+                "correct": correct,
+                "success_rate": correct / len(base),
+                "success_low": float(low[0]),
+                "success_high": float(high[0]),
+                "informative": 0 < correct < len(base),
+                "unparsed": state.unparsed,
+            }
+        )
+    return rows
+
+
+def _rollouts(states: Sequence[QuestionState]) -> pl.DataFrame:
+    rollouts = [rollout for state in states for rollout in state.rollouts.values()]
+    columns = ("question_id", "rollout_id", "kind", "model", "parent_rollout_id", "forced_tokens")
+    columns += ("token_ids", "text", "score", "correct", "truncated")
+    return pl.DataFrame(
+        {name: [getattr(rollout, name) for rollout in rollouts] for name in columns},
+        schema_overrides={"token_ids": pl.List(pl.Int64), "parent_rollout_id": pl.Int64},
+    )
+
+
+def _paths(states: Sequence[QuestionState]) -> Iterator[tuple[QuestionState, Rollout, PathScores]]:
+    for state in states:
+        for path in state.of_kind("path"):
+            yield state, path, state.scores[path.rollout_id]
+
+
+def _keys(path: Rollout, positions: np.ndarray) -> dict[str, Any]:
+    return {"question_id": path.question_id, "rollout_id": path.rollout_id, "position": positions}
+
+
+def _concat(frames: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    return pl.concat([pl.DataFrame(frame, nan_to_null=True) for frame in frames], how="vertical_relaxed")
+
+
+def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+    return _concat(
+        [
+            {
+                **_keys(path, np.arange(len(path.token_ids))),
+                "continuation": STUDENT,
+                "token_id": list(path.token_ids),
+                "token": [instruments.student.token_text(token_id) for token_id in path.token_ids],
+                "path_correct": path.correct,
+                "path_weight": 1.0,
+                "node_weight": 1.0,
+                "student_entropy_nats": scores.entropy,
+            }
+            for _, path, scores in _paths(states)
+        ]
+    )
+
+
+def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit_log: pl.DataFrame) -> pl.DataFrame:
+    texts = {t: instruments.student.token_text(t) for _, _, s in _paths(states) for t in np.unique(s.token_id).tolist()}
+    listed = _concat(
+        [
+            {
+                **_keys(path, scores.position),
+                "token_id": scores.token_id,
+                "continuation": STUDENT,
+                "token": [texts[token_id] for token_id in scores.token_id.tolist()],
+                "student_logprob": scores.student_logprob,
+                "student_rank": scores.student_rank,
+            }
+            for _, path, scores in _paths(states)
+        ]
+    )
+    enough = pl.col("visits") >= instruments.config.min_visits
+    return add_success(listed, visit_log).with_columns(kept=enough & pl.col("student_logprob").is_not_null())
+
+
+def _teacher_scores(
+    instruments: Instruments, states: Sequence[QuestionState], candidates: pl.DataFrame
+) -> pl.DataFrame:
+    frames = [
+        {
+            **_keys(path, scores.position),
+            "token_id": scores.token_id,
+            "teacher": teacher,
+            "teacher_logprob": scores.teacher_logprob[t],
+            "teacher_rank": scores.teacher_rank[t],
+            "reward_to_go": np.full(len(scores.position), np.nan),
+            **{f"field:{o.name}": scores.field[t, i] for i, o in enumerate(instruments.scored_objectives)},
+        }
+        for state, path, scores in _paths(states)
+        for t, teacher in enumerate(state.scored_teachers)
+    ]
+    frame = _concat(frames).with_columns(pl.col("reward_to_go").cast(pl.Float64))
+    references = [o.name for o in instruments.objectives if o.needs == "success_rates"]
+    if not references:
+        return frame
+    # the field of an outcome objective is the success rate itself, 0 where there is none (such a token is not kept)
+    rates = candidates.select(
+        "question_id", "rollout_id", "position", "token_id", pl.col("success_rate").fill_null(0.0)
+    )
+    joined = frame.join(rates, on=["question_id", "rollout_id", "position", "token_id"], how="left")
+    return joined.with_columns(pl.col("success_rate").alias(f"field:{name}") for name in references).drop(
+        "success_rate"
+    )
+
+
+def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+    frames = []
+    for state, path, scores in _paths(states):
+        for t, teacher in enumerate(state.scored_teachers):
+            for i, objective in enumerate(instruments.scored_objectives):
+                frames.append(
+                    {
+                        **_keys(path, np.arange(len(path.token_ids))),
+                        "teacher": teacher,
+                        "objective": objective.name,
+                        "field_mean": scores.field_mean[t, i],
+                        "full_norm_squared": scores.full_norm_squared[t, i],
+                        "reverse_kl_nats": scores.reverse_kl[t],
+                        "l2": scores.l2[t],
+                        "distribution_cosine": scores.distribution_cosine[t],
+                        "student_topk_mass": scores.student_topk_mass[t, i],
+                        "teacher_topk_mass": scores.teacher_topk_mass[t, i],
+                    }
+                )
+    return _concat(frames).with_columns(pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64))
+
+
+def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list[dict[str, Any]]:
+    rows = []
+    for state in states:
+        for teacher in instruments.teachers:
+            prompt = state.prompts[teacher.name]
+            shown = None
+            if prompt.reason is None:
+                ids = teacher.model.render(prompt.messages, assistant=prompt.assistant)
+                shown = "".join(teacher.model.token_text(token_id) for token_id in ids)
+            rows.append(
+                {
+                    "question_id": state.question.question_id,
+                    "teacher": teacher.name,
+                    "prompt": shown,
+                    "demo_rollout_ids": list(prompt.demo_rollout_ids),
+                    "skipped": prompt.reason is not None,
+                    "reason": prompt.reason,
+                }
+            )
+    return rows

@@ -100,6 +100,18 @@ def test_a_large_vocabulary_stays_small_on_the_frontier():
     assert len(verified) <= 21
 
 
+def test_what_is_left_out_at_every_depth_stays_within_the_bound():
+    """A tail of 2e-4 a token is small at one node, but 40 nodes deep it is eight times the bound."""
+    row = np.array([4e-5, 1 - 5 * 4e-5, 4e-5, 4e-5, 4e-5, 4e-5])
+    got = enumerate_success(
+        lambda prefixes: np.tile(np.log(row), (len(prefixes), 1)),
+        lambda token_ids, _: set(token_ids) == {1},
+        Limits(eos_ids=frozenset({0}), max_tokens=40, bound=1e-3),
+    )
+    assert got.high - got.low <= 1e-3
+    assert got.low <= row[1] ** 40 + 1e-12 <= got.high + 1e-12
+
+
 def test_too_many_expansions_is_a_user_error_that_says_what_to_do(model):
     with pytest.raises(UserError, match=r"stopped after 5 prefixes with 0\.\d+ of the probability"):
         enumerate_success(model.next_logprobs, model.verify, limits(model, bound=1e-6, max_expansions=5, batch_size=2))

@@ -69,24 +69,23 @@ class Members(NamedTuple):
 def topk_ids(logprobs: Float[Tensor, "*batch vocab"], k: int) -> Int[Tensor, "*batch k"]:
     """Ids of the k most probable tokens; among equals the lower id wins (between tokens with p = 0 any may).
 
-    One selection and one comparison pass: ties are common, since logits are often computed in bfloat16.
+    Selecting one more than k shows which rows have more equals than room. They are common, since logits are often
+    computed in bfloat16, but only those rows are read a second time.
     """
     vocab = logprobs.shape[-1]
     flat = logprobs.detach().reshape(-1, vocab)
-    values, ids = flat.topk(min(k, vocab), dim=-1)
-    lowest = values[:, -1:]
-    tied = (flat == lowest) & (lowest > -math.inf)
-    room = (values == lowest).sum(-1)
-    crowded = (tied.sum(-1) > room).nonzero().squeeze(-1)
-    if len(crowded):
-        row, token = tied[crowded].nonzero(as_tuple=True)
+    k = min(k, vocab)
+    values, ids = flat.topk(min(k + 1, vocab), dim=-1)
+    lowest, ids = values[:, k - 1], ids[:, :k].contiguous()
+    crowded = ((lowest == values[:, -1]) & (lowest > -math.inf)).nonzero().squeeze(-1)
+    if k < vocab and len(crowded):
+        above = (values[crowded] > lowest[crowded, None]).sum(-1)
+        row, token = (flat[crowded] == lowest[crowded, None]).nonzero(as_tuple=True)
         first = torch.searchsorted(row, torch.arange(len(crowded), device=row.device))
-        rank = torch.arange(len(row), device=row.device) - first[row]
-        row = crowded[row]
-        fits = rank < room[row]
-        row, rank, token = row[fits], rank[fits], token[fits]
-        ids[row, values.shape[-1] - room[row] + rank] = token
-    return ids.reshape(*logprobs.shape[:-1], -1)
+        slot = above[row] + torch.arange(len(row), device=row.device) - first[row]
+        fits = slot < k
+        ids[crowded[row[fits]], slot[fits]] = token[fits]
+    return ids.reshape(*logprobs.shape[:-1], k)
 
 
 def find_members(
@@ -241,15 +240,21 @@ def _log_tails(
     teacher_logprobs: Float[Tensor, "*batch vocab"],
 ) -> tuple[Float[Tensor, "*batch 1"], Float[Tensor, "*batch 1"]]:
     """Log of both models' mass off K, summed there: 1 - M would lose its digits as M nears 1. (0, 0) without a tail."""
-    vocab = student_logprobs.shape[-1]
-    inside = torch.zeros(*student_logprobs.shape[:-1], vocab + 1, dtype=torch.bool, device=student_logprobs.device)
-    # Empty slots mark a column beyond the vocabulary: a union names some tokens twice, once in an empty slot.
-    inside = inside.scatter_(-1, members.ids.masked_fill(~members.filled, vocab), True)[..., :vocab]
-    no_tail = (inside | unreachable(student_logprobs)).all(-1, keepdim=True)
-    inside = inside & ~no_tail
-    student = student_logprobs.masked_fill(no_tail, 0.0).masked_fill(inside, -math.inf).logsumexp(-1, keepdim=True)
-    teacher = teacher_logprobs.masked_fill(inside, -math.inf).logsumexp(-1, keepdim=True)
+    student, teacher = _off_support(members, student_logprobs), _off_support(members, teacher_logprobs)
+    no_tail = student.detach().amax(-1, keepdim=True).isneginf()
+    if no_tail.any():
+        student, teacher = student.masked_fill(no_tail, 0.0), teacher.masked_fill(no_tail, 0.0)
+    student, teacher = student.logsumexp(-1, keepdim=True), teacher.logsumexp(-1, keepdim=True)
     return student.masked_fill(no_tail, 0.0), teacher.masked_fill(no_tail, 0.0)
+
+
+def _off_support(members: Members, logprobs: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
+    """Log-probabilities with -inf on K."""
+    flat = logprobs.reshape(-1, logprobs.shape[-1])
+    slots = members.ids.shape[-1]
+    rows, slot = members.filled.reshape(-1, slots).nonzero(as_tuple=True)
+    tokens = members.ids.reshape(-1, slots)[rows, slot]
+    return flat.index_put((rows, tokens), flat.new_tensor(-math.inf)).reshape(logprobs.shape)
 
 
 def _contains(members: Int[Tensor, "*batch k"], ids: Int[Tensor, "*batch k"], vocab: int) -> Bool[Tensor, "*batch k"]:

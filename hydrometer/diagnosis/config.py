@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 DEMO_TEACHERS = (
     "expert=bundled:expert",
@@ -83,3 +83,15 @@ class DiagnoseConfig(BaseModel):
 
 RUNTIME_FIELDS = frozenset({"device", "threads", "batch_size"})
 """Fields that a resumed run may change: they move rounding, not what is computed."""
+
+
+def explain_invalid(error: ValidationError) -> str:
+    """A pydantic error as one line per field, quoting what was given."""
+    lines = []
+    for problem in error.errors()[:8]:
+        name = ".".join(str(part) for part in problem["loc"][:1]) or "options"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"Unknown option '{name}'. Known: {', '.join(DiagnoseConfig.model_fields)}.")
+        else:
+            lines.append(f"Option '{name}' is {problem['input']!r}: {problem['msg'].lower()}.")
+    return "\n".join(lines)

@@ -14,6 +14,10 @@ class Progress(Protocol):
         """`steps` more are done, of `total` where that changed."""
         ...
 
+    def spent(self, rollouts: int, generated_tokens: int) -> None:
+        """What the run has cost so far."""
+        ...
+
     def note(self, text: str) -> None:
         """One line worth reading."""
         ...
@@ -26,6 +30,9 @@ class Silent:
         """Ignored."""
 
     def advance(self, steps: int, *, total: int | None = None) -> None:
+        """Ignored."""
+
+    def spent(self, rollouts: int, generated_tokens: int) -> None:
         """Ignored."""
 
     def note(self, text: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hydrometer.artifacts import Journal
+from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import MemoryLimitError, RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
@@ -43,6 +44,7 @@ class Rounds:
     """The journal and how far into it the run is."""
 
     journal: Journal
+    progress: Progress
     cost: Cost = field(default_factory=Cost)
     done: int = 0
 
@@ -59,7 +61,7 @@ class Rounds:
             if record.get("round") != kind or record.get("key") != list(key):
                 raise RunFolderError(
                     f"{self.journal.path}: round {self.done} is {record.get('round')} {record.get('key')}, but this "
-                    f"run would now do {kind} {list(key)}. The code or the data changed since; start again in a new folder."
+                    f"run would now do {kind} {list(key)}. The code or the data changed; start again in a new folder."
                 )
         else:
             start = time.monotonic()
@@ -69,6 +71,7 @@ class Rounds:
             self.journal.append(record)
         self.done += 1
         self.cost.add(record)
+        self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)
         return record
 
 

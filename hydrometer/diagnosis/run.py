@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from hydrometer.alignment import ObjectiveInfo, summarise
 from hydrometer.artifacts import RunFolder, open_run_folder, read_table, write_json, write_table
-from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
@@ -30,6 +30,7 @@ from hydrometer.models import CausalModel
 from hydrometer.report import build_report
 from hydrometer.types import Task
 
+_SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions")
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
 
@@ -102,7 +103,7 @@ def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress
         torch.set_num_threads(config.threads)
     identity = describe_run(instruments)
     with open_run_folder(out, resume=resume) as folder, _terminable():
-        rounds = Rounds(folder.journal)
+        rounds = Rounds(folder.journal, progress)
         check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
         _write_run(folder, identity, "running", rounds.cost)
         try:
@@ -127,13 +128,8 @@ def _write_results(
     for name, table in tables.items():
         write_table(folder.path / f"{name}.parquet", table)
     summary = summarise(
-        tables["nodes"],
-        tables["candidates"],
-        tables["teacher_scores"],
-        tables["token_scores"],
-        tables["alignment"],
-        tables["questions"],
-        visit_log,
+        **{name: tables[name] for name in _SUMMARISED},
+        visit_log=visit_log,
         objectives={o.name: ObjectiveInfo(o.direction_key, o.reference) for o in instruments.objectives},
         controls=instruments.controls,
         cost=describe_cost(cost),
@@ -176,13 +172,14 @@ def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
     if len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
         notes.append(
             f"The pass that sampled and the pass that scored differ by {gaps.mean():.3g} nats per token on average "
-            f"(at most {gaps.max():.3g}): {instruments.config.dtype} rounds differently in the two. Use --dtype float32."
+            f"(at most {gaps.max():.3g}): {instruments.config.dtype} rounds differently there. Use --dtype float32."
         )
     for teacher in instruments.teachers:
         reasons = [p.reason for state in found.states if (p := state.prompts[teacher.name]).reason]
         if reasons:
             notes.append(
-                f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions ({reasons[0]})."
+                f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions "
+                f"({reasons[0]})."
             )
     unparsed = sum(state.unparsed for state in found.states)
     total = sum(len(state.of_kind("base")) for state in found.states)
@@ -202,25 +199,13 @@ def _has_eligible(summary: Mapping[str, Any]) -> bool:
 
 
 def _explain_nothing_eligible(instruments: Instruments, out: Path) -> str:
-    config = instruments.config
+    least = instruments.config.min_visits
     return (
-        f"No node has two candidates with >= {config.min_visits} visits and different success rates, so nothing can be "
-        f"said about any teacher. What was measured is in {out}.\nSample more (--visits {max(config.visits, config.min_visits)}"
-        f" --allocation fixed, or a larger --branch-budget), lower --min-visits (now {config.min_visits}, at least 2), or "
-        "choose questions that the student gets right sometimes (--pilot 8)."
+        f"No node has two candidates with >= {least} visits and different success rates, so nothing can be said about "
+        f"any teacher. What was measured is in {out}.\nSample more (--allocation fixed --visits {least}, or a larger "
+        f"--branch-budget), lower --min-visits (now {least}, at least 2), or choose questions that the student gets "
+        "right sometimes (--pilot 8)."
     )
-
-
-def explain_invalid(error: ValidationError) -> str:
-    """A pydantic error as one line per field, quoting what was given."""
-    lines = []
-    for problem in error.errors()[:8]:
-        name = ".".join(str(part) for part in problem["loc"][:1]) or "options"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown option '{name}'. Known: {', '.join(DiagnoseConfig.model_fields)}.")
-        else:
-            lines.append(f"Option '{name}' is {problem['input']!r}: {problem['msg'].lower()}.")
-    return "\n".join(lines)
 
 
 @contextmanager

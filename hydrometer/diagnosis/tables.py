@@ -183,17 +183,16 @@ def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list
     for state in states:
         for teacher in instruments.teachers:
             prompt = state.prompts[teacher.name]
-            shown = None
-            if prompt.reason is None:
-                ids = teacher.model.render(prompt.messages, assistant=prompt.assistant)
-                shown = "".join(teacher.model.token_text(token_id) for token_id in ids)
+            skipped = prompt.reason is not None
             rows.append(
                 {
                     "question_id": state.question.question_id,
                     "teacher": teacher.name,
-                    "prompt": shown,
+                    "prompt": None
+                    if skipped
+                    else teacher.model.prompt_text(prompt.messages, assistant=prompt.assistant),
                     "demo_rollout_ids": list(prompt.demo_rollout_ids),
-                    "skipped": prompt.reason is not None,
+                    "skipped": skipped,
                     "reason": prompt.reason,
                 }
             )

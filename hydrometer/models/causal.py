@@ -38,6 +38,10 @@ class CausalModel(Protocol):
         """Prompt ids: the chat template with the assistant's turn opened, then the text `assistant`."""
         ...
 
+    def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
+        """The text that `render` turns into ids."""
+        ...
+
     def count_tokens(self, text: str) -> int:
         """How many tokens a piece of text takes, without special tokens."""
         ...

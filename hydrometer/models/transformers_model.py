@@ -42,6 +42,11 @@ class TransformersModel:
         return list(self.tokenizer.convert_ids_to_tokens(list(range(size))))
 
     def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
+        """See `CausalModel`; errors as in `prompt_text`."""
+        text = self.prompt_text(messages, assistant=assistant)
+        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
         """See `CausalModel`.
 
         Raises:
@@ -57,7 +62,7 @@ class TransformersModel:
             text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # templates raise whatever their author chose
             raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
-        return tuple(self.tokenizer(str(text) + assistant, add_special_tokens=False)["input_ids"])
+        return str(text) + assistant
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""

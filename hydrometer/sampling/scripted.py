@@ -21,7 +21,7 @@ NextProbs = Callable[[tuple[int, ...], tuple[int, ...]], Float64[np.ndarray, " v
 
 
 class ScriptedModel:
-    """A `CausalModel` without a network. The prompt ids are the UTF-8 bytes of the rendered messages plus an offset."""
+    """A `CausalModel` without a network. The prompt ids are the UTF-8 bytes of the messages."""
 
     def __init__(self, tokens: Sequence[str], next_probs: NextProbs, *, eos: str = "<eos>", name: str = "scripted"):
         self.spec = name
@@ -38,8 +38,11 @@ class ScriptedModel:
 
     def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
         """See `CausalModel`: the bytes of the text, so that a script can tell prompts apart."""
-        text = "\n".join(f"{message.role}: {message.content}" for message in messages) + assistant
-        return tuple(text.encode("utf-8", errors="surrogatepass"))
+        return tuple(self.prompt_text(messages, assistant=assistant).encode("utf-8", errors="surrogatepass"))
+
+    def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
+        """See `CausalModel`."""
+        return "\n".join(f"{message.role}: {message.content}" for message in messages) + assistant
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""

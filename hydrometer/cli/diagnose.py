@@ -1,0 +1,58 @@
+"""`hydrometer diagnose`: the options, the run, and a summary that fits one screen."""
+
+import json as json_format
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from hydrometer.diagnosis.config import DiagnoseConfig
+
+
+def diagnose(
+    settings: Annotated[DiagnoseConfig, Parameter(name="*")] = DiagnoseConfig(),  # noqa: B008 - frozen
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    dry_run: bool = False,
+    config: Path | None = None,
+    json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Rank teachers, contexts and objectives for a student, without training.
+
+    Without options: the bundled student against the bundled teachers and contexts.
+
+    Args:
+        settings: What to diagnose.
+        out: Run folder; has to be new or empty. Default: runs/DATE-TIME.
+        resume: Go on with the run in --out.
+        dry_run: Print the expected tokens, time and memory, and stop.
+        config: TOML file with any of these options; flags win over it.
+        json: Print summary.json on stdout; everything else goes to stderr.
+        quiet: Plain lines without a progress display.
+    """
+    del config  # read before parsing, see cli.main
+    from hydrometer.cli.progress import build_progress
+    from hydrometer.cli.summary import print_plan, print_summary
+    from hydrometer.diagnosis.plan import plan_run
+    from hydrometer.diagnosis.run import run_diagnosis
+    from hydrometer.diagnosis.setup import build_instruments
+
+    screen = Console(stderr=json, highlight=False, emoji=False)
+    instruments = build_instruments(settings)
+    if dry_run:
+        plan = plan_run(instruments)
+        print_plan(plan, screen)
+        if json:
+            sys.stdout.write(json_format.dumps(plan._asdict()) + "\n")
+        return
+    folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005 - the user's own clock
+    with build_progress(quiet=quiet) as progress:
+        result = run_diagnosis(instruments, folder, resume=resume, progress=progress)
+    print_summary(result, screen)
+    if json:
+        sys.stdout.write(json_format.dumps(result.summary, allow_nan=False) + "\n")

@@ -1,0 +1,85 @@
+"""`hydrometer`: parse, call, print. A command's code is imported when it runs, so that `--help` is quick.
+
+Exit codes: 0 done, 2 user error (one message on stderr), 130 interrupted (resumable), 1 bug (traceback).
+"""
+
+import sys
+import tomllib
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import cyclopts
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from hydrometer import __version__
+from hydrometer.errors import SpecError, UserError
+
+app = App(
+    name="hydrometer",
+    help="Find out which teacher, context and objective help before paying for on-policy distillation.",
+    version=__version__,
+    default_parameter=Parameter(negative=()),
+    help_format="plaintext",
+)
+app.command(
+    "hydrometer.cli.diagnose:diagnose",
+    name="diagnose",
+    help="Rank teachers, contexts and objectives for a student, without training.",
+)
+app.command("hydrometer.cli.report:report", name="report", help="Rebuild report.html of run folders from their files.")
+app.command("hydrometer.cli.models:models", name="models", help="The bundled family and what was measured of it.")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Entry point of the command `hydrometer`."""
+    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def _run(tokens: list[str]) -> int:
+    errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    try:
+        _read_config_file(tokens)
+        app(tokens, exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        errors.print(f"hydrometer: {_explain(error)}")
+        return 2
+    except UserError as error:
+        errors.print(f"hydrometer: {error}")
+        return 2
+    except KeyboardInterrupt:
+        errors.print("hydrometer: interrupted. Finished rounds are kept; go on with --resume and the same --out.")
+        return 130
+    return 0
+
+
+def _read_config_file(tokens: Sequence[str]) -> None:
+    """Let `--config FILE` supply the options that the command line does not."""
+    app.config = ()
+    given = [token.partition("=")[2] for token in tokens if token.startswith("--config=")]
+    given += [after for token, after in pairwise(tokens) if token == "--config"]
+    if not given:
+        return
+    path = Path(given[-1])
+    try:
+        tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SpecError(f"--config {path}: there is no such file.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise SpecError(f"--config {path} is not readable TOML: {error}.") from error
+    app.config = (cyclopts.config.Toml(path, use_commands_as_keys=False),)
+
+
+def _explain(error: cyclopts.CycloptsError) -> str:
+    from pydantic import ValidationError
+
+    from hydrometer.diagnosis.config import explain_invalid
+
+    if isinstance(error.__cause__, ValidationError):
+        return explain_invalid(error.__cause__)
+    return " ".join(str(error).split())
+
+
+if __name__ == "__main__":
+    main()

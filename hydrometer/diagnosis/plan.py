@@ -1,0 +1,106 @@
+"""What a diagnosis will cost, measured on a small probe of the real models (`--dry-run`)."""
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from hydrometer.diagnosis.rounds import explain_memory
+from hydrometer.diagnosis.setup import Instruments
+from hydrometer.sampling import SampleRequest, rollout_seed
+from hydrometer.teachers import TeacherView, score_path
+from hydrometer.types import Question
+
+_QUESTIONS = 3
+_ROLLOUTS = 16
+
+
+class Plan(NamedTuple):
+    """Expected cost of a run."""
+
+    rollouts: int
+    generated_tokens: int
+    scored_tokens: int
+    seconds: float
+    memory_bytes: int
+    probed_questions: int
+    probed_rollouts: int
+
+
+def plan_run(instruments: Instruments) -> Plan:
+    """Sample a few responses, score one path per probed question, and scale up.
+
+    Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
+    Sampling speed is that of the probe, whose batch is small: large batches are faster.
+    """
+    config = instruments.config
+    questions = instruments.task.questions("diagnose")
+    probed = questions[: min(_QUESTIONS, config.questions)]
+    with explain_memory():
+        probe = _probe(instruments, probed)
+    length = probe.generated_tokens / probe.rollouts
+    pairs = round(config.paths * probe.pairs / len(probed))
+    count = min(config.questions, len(questions))
+    on_policy = count * (config.rollouts + config.paths + config.demos)
+    branches = count * instruments.allocation.ceiling(pairs)
+    generated = round(on_policy * length + branches * length / 2)
+    seconds = generated * probe.sample_s / probe.generated_tokens + count * config.paths * probe.score_s / len(probed)
+    return Plan(
+        rollouts=on_policy + branches,
+        generated_tokens=generated,
+        scored_tokens=round(count * config.paths * length * (1 + len(instruments.teachers))),
+        seconds=seconds,
+        memory_bytes=_memory(instruments),
+        probed_questions=len(probed),
+        probed_rollouts=probe.rollouts,
+    )
+
+
+class _Probe(NamedTuple):
+    rollouts: int
+    generated_tokens: int
+    sample_s: float
+    score_s: float
+    pairs: int
+    """Candidates of the scored paths that stand beside another candidate."""
+
+
+def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
+    """Sample `_ROLLOUTS` responses a question in one call, and score one of each question under student and teachers.
+
+    Every teacher is scored on the student's prompt: contexts need demonstrations that are not there yet.
+    """
+    config, student = instruments.config, instruments.student
+    prompts = [student.render(question.prompt) for question in questions]
+    requests = [
+        SampleRequest(prompt, (), rollout_seed(config.seed, f"plan\x1f{question.question_id}", number))
+        for question, prompt in zip(questions, prompts, strict=True)
+        for number in range(_ROLLOUTS)
+    ]
+    start = time.monotonic()
+    drawn = instruments.sampler.sample(requests)
+    sample_s = time.monotonic() - start
+    start = time.monotonic()
+    pairs = 0
+    for number, prompt in enumerate(prompts):
+        scores = score_path(
+            student,
+            prompt,
+            [TeacherView(teacher.name, teacher.model, prompt) for teacher in instruments.teachers],
+            drawn[number * _ROLLOUTS].token_ids,
+            instruments.scored_objectives,
+            warp=instruments.warp,
+            threshold=config.candidate_threshold,
+        )
+        _, counts = np.unique(scores.position, return_counts=True)
+        pairs += int(counts[counts >= 2].sum())
+    tokens = sum(len(continuation.token_ids) for continuation in drawn)
+    return _Probe(len(requests), tokens, sample_s, time.monotonic() - start, pairs)
+
+
+def _memory(instruments: Instruments) -> int:
+    """Weights of the distinct models, one batch of rollouts (about 1 GiB) and the Python process."""
+    models = {id(m): m for m in (instruments.student, *(teacher.model for teacher in instruments.teachers))}
+    width = 4 if instruments.config.dtype == "float32" else 2
+    return sum(model.parameters * width for model in models.values()) + (3 << 29)

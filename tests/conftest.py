@@ -1,0 +1,35 @@
+"""One torch thread per worker, and no network: tests that need data or real models say so with a marker."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_configure(config):
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(config, items):
+    for item in items:
+        if item.get_closest_marker("data") and not os.environ.get("HYDROMETER_DATA"):
+            item.add_marker(pytest.mark.skip(reason="HYDROMETER_DATA is not set"))
+        if item.get_closest_marker("real_model") and not os.environ.get("HYDROMETER_MODELS"):
+            item.add_marker(pytest.mark.skip(reason="HYDROMETER_MODELS is not set"))
+
+
+@pytest.fixture
+def data_folder() -> Path:
+    """The folder of data sets (mark the test `data`)."""
+    return Path(os.environ["HYDROMETER_DATA"])
+
+
+@pytest.fixture
+def models_folder() -> Path:
+    """The folder of real models (mark the test `real_model`)."""
+    return Path(os.environ["HYDROMETER_MODELS"])

@@ -13,7 +13,7 @@ student's tokens where the objective samples).
     >>> loss = objective.loss(student_logits, teacher_logits, response_mask=response_mask)
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -111,16 +111,7 @@ class Objective:
             return "reverse_kl"
         if self.kind == "k3" or self.beta == 0.0:
             return "forward_kl"
-        spec = self.topk
-        if (
-            spec
-            and spec.k == 1
-            and spec.weight != "student_p"
-            and spec.support in ("student", "teacher", "intersection")
-        ):
-            # On a single token every normalised weight is 1.
-            return Objective(self.kind, topk=TopK(1, spec.support, spec.form, "student_p_norm")).name
-        return self.name
+        return self.name if self.topk is None else Objective(self.kind, topk=_twin_at_one(self.topk)).name
 
     def field(
         self,
@@ -198,7 +189,7 @@ class Objective:
             student_logits: at the positions that predict `tokens`.
             teacher_logits: may be None for an objective that has no teacher.
             response_mask: True at sampled tokens.
-            tokens: the sampled tokens (objectives that sample), or those to imitate (`sft`).
+            tokens: the sampled tokens (objectives that sample), or those to imitate (`sft`); p > 0 at each.
             advantages: of `dr_grpo`, from `group_advantages`.
             loss_weights: a factor for each token's loss; rewards to go of `minillm` are summed before it.
         """
@@ -294,6 +285,22 @@ class Objective:
 def _log_softmax(logits: Float[Tensor, "*batch vocab"]) -> Float[Tensor, "*batch vocab"]:
     """Log-probabilities in at least float32."""
     return logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+
+
+_TWO_SLOTS = ("union", "symmetric_difference")
+
+
+def _twin_at_one(spec: TopK) -> TopK:
+    """The representative of the cells that k = 1 makes equal; `spec` itself at any other k."""
+    if spec.k > 1:
+        return spec
+    if spec.form == "stop_gradient" and spec.weight != "student_p" and spec.support not in _TWO_SLOTS:
+        # On a single token every normalised weight is 1.
+        return replace(spec, weight="student_p_norm")
+    if spec.form == "renormalised" and spec.support in _TWO_SLOTS:
+        # Either two different tokens, or one, on which a renormalised KL is 0.
+        return replace(spec, support="union")
+    return spec
 
 
 def _required(value: Tensor | None, objective: Objective, argument: str) -> Tensor:

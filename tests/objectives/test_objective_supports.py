@@ -100,8 +100,18 @@ def test_normalised_weights_coincide_on_a_single_token_and_share_a_key() -> None
             torch.testing.assert_close(arm.direction(*pair), arms[0].direction(*pair), rtol=1e-9, atol=1e-12)
 
 
+def test_renormalised_over_a_union_of_two_single_tokens_is_the_same_as_over_their_difference() -> None:
+    pair = random_pair(6, shape=(20,))
+    union, difference = (
+        objectives.make("topk_reverse_kl", k=1, support=support, form="renormalised")
+        for support in ("union", "symmetric_difference")
+    )
+    assert union.direction_key == difference.direction_key
+    torch.testing.assert_close(union.direction(*pair), difference.direction(*pair), rtol=1e-9, atol=1e-12)
+
+
 def test_objectives_with_different_keys_have_different_directions() -> None:
-    pair = random_pair(5, vocab=8, shape=(20,))
+    pair = random_pair(5, vocab=8, shape=(300,))
     by_key: dict[str, torch.Tensor] = {}
     for spec in ("reverse_kl", "forward_kl", "jsd", "sampled_token", "k2", "k3", "k1_loss", *cells(1, 2, 3)):
         objective = objectives.parse(spec)

@@ -1,0 +1,52 @@
+"""Reads what a report needs from a run folder, and refuses tables whose columns are not those of this schema."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from hydrometer.artifacts import TABLES, read_json, read_table
+from hydrometer.errors import RunFolderError
+
+
+class RunFiles(NamedTuple):
+    """The content of a finished run folder."""
+
+    name: str
+    """The folder's name."""
+    run: dict[str, Any]
+    summary: dict[str, Any]
+    questions: pl.DataFrame
+    rollouts: pl.DataFrame
+    nodes: pl.DataFrame
+    candidates: pl.DataFrame
+    teacher_scores: pl.DataFrame
+    alignment: pl.DataFrame
+    contexts: pl.DataFrame
+    token_scores: pl.DataFrame
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Every file a report is built from.
+
+    Raises:
+        RunFolderError: a file is missing or damaged, has another schema version, or lacks columns.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(f"{folder} is not a folder; give the folder of a finished run.")
+    run = read_json(folder / "run.json")
+    summary = read_json(folder / "summary.json")
+    names = [field for field in RunFiles._fields if field in TABLES]
+    tables = {name: _read_checked(folder / f"{name}.parquet", name) for name in names}
+    return RunFiles(name=folder.resolve().name, run=run, summary=summary, **tables)
+
+
+def _read_checked(path: Path, name: str) -> pl.DataFrame:
+    frame = read_table(path)
+    missing = [column for column in TABLES[name] if column not in frame.columns]
+    if missing:
+        raise RunFolderError(
+            f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} of the {name} table. "
+            "It was written by another version; run the diagnosis again."
+        )
+    return frame

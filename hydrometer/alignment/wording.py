@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from hydrometer.alignment.choice import RECOMMEND_AT, Ranked, Ranking
 from hydrometer.alignment.intervals import MIN_QUESTIONS
+from hydrometer.alignment.scores import NO_DIRECTION
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
@@ -40,6 +41,8 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
     scored = [line for line in ranking.lines if line.arm is not None]
     if not scored:
         return "Nothing to rank: no teacher has a node with two candidates that were visited often enough."
+    if all(line.reason == NO_DIRECTION for line in scored):
+        return "Nothing to rank: every teacher agrees with the student wherever it was measured, so none moves it."
     if all(not math.isfinite(line.score) for line in scored):
         return (
             "Not separated yet: success rates differ by no more than their own sampling noise, so no arm has a score."

@@ -52,6 +52,8 @@ def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
         raise RunFolderError(f"--out {path} is not empty. Choose another folder, or continue that run with --resume.")
     if content and JOURNAL not in content and "run.json" not in content:
         raise RunFolderError(f"--out {path} holds other files and no run of ours; --resume needs a run folder.")
+    if "run.json" in content and JOURNAL not in content:
+        raise RunFolderError(f"{path} has lost its {JOURNAL}, so it cannot be resumed; start again in a new folder.")
     with translate_disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "lock", timeout=0)

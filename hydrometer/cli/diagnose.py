@@ -13,8 +13,8 @@ from hydrometer.diagnosis.config import DiagnoseConfig
 
 
 def diagnose(
-    settings: Annotated[DiagnoseConfig, Parameter(name="*")] = DiagnoseConfig(),  # noqa: B008 - frozen
     *,
+    settings: Annotated[DiagnoseConfig, Parameter(name="*")] = DiagnoseConfig(),  # noqa: B008 - frozen
     out: Path | None = None,
     resume: bool = False,
     dry_run: bool = False,
@@ -43,6 +43,7 @@ def diagnose(
     from hydrometer.diagnosis.setup import build_instruments
 
     screen = Console(stderr=json, highlight=False, emoji=False)
+    _silence_loading_bars()
     instruments = build_instruments(settings)
     if dry_run:
         plan = plan_run(instruments)
@@ -52,7 +53,15 @@ def diagnose(
         return
     folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005 - the user's own clock
     with build_progress(quiet=quiet) as progress:
+        progress.note(f"Run folder: {folder}")
         result = run_diagnosis(instruments, folder, resume=resume, progress=progress)
     print_summary(result, screen)
     if json:
         sys.stdout.write(json_format.dumps(result.summary, allow_nan=False) + "\n")
+
+
+def _silence_loading_bars() -> None:
+    """A bar per checkpoint says nothing at the sizes this is made for, and breaks the plain lines."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 user error (one message on stderr), 130 interrupted (resumable), 1 bug (traceback).
 """
 
+import signal
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 from hydrometer import __version__
+from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError, UserError
 
 app = App(
@@ -22,6 +24,7 @@ app = App(
     version=__version__,
     default_parameter=Parameter(negative=()),
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
 app.command(
     "hydrometer.cli.diagnose:diagnose",
@@ -34,19 +37,21 @@ app.command("hydrometer.cli.models:models", name="models", help="The bundled fam
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command `hydrometer`."""
-    sys.exit(_run(list(sys.argv[1:] if arguments is None else arguments)))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end a run the same way
+    sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
 
 
-def _run(tokens: list[str]) -> int:
+def run_command(tokens: list[str]) -> int:
+    """Run one command line and return its exit code; bugs are raised."""
     errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     try:
         _read_config_file(tokens)
-        app(tokens, exit_on_error=False, print_error=False)
+        app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
     except cyclopts.CycloptsError as error:
-        errors.print(f"hydrometer: {_explain(error)}")
+        errors.print(printable(f"hydrometer: {_explain(error)}"))
         return 2
     except UserError as error:
-        errors.print(f"hydrometer: {error}")
+        errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
         errors.print("hydrometer: interrupted. Finished rounds are kept; go on with --resume and the same --out.")
@@ -63,11 +68,14 @@ def _read_config_file(tokens: Sequence[str]) -> None:
         return
     path = Path(given[-1])
     try:
-        tomllib.loads(path.read_text(encoding="utf-8"))
+        options = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SpecError(f"--config {path}: there is no such file.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise SpecError(f"--config {path} is not readable TOML: {error}.") from error
+    sections = [name for name, value in options.items() if isinstance(value, dict)]
+    if sections:
+        raise SpecError(f"--config {path}: '{sections[0]}' is a section; options stand at the top level of the file.")
     app.config = (cyclopts.config.Toml(path, use_commands_as_keys=False),)
 
 
@@ -78,6 +86,8 @@ def _explain(error: cyclopts.CycloptsError) -> str:
 
     if isinstance(error.__cause__, ValidationError):
         return explain_invalid(error.__cause__)
+    if isinstance(error, cyclopts.UnusedCliTokensError) and error.unused_tokens:
+        return f"Unexpected argument '{error.unused_tokens[0]}'. Options begin with --, see hydrometer COMMAND --help"
     return " ".join(str(error).split())
 
 

@@ -1,7 +1,22 @@
-"""`hydrometer models`: the bundled family as a table."""
+"""`hydrometer models`: the bundled family, what was measured of it, and how it was made."""
 
 import json as json_format
 import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from hydrometer.errors import UserError
+
+_TITLES = {
+    "accuracy": "accuracy",
+    "strict_accuracy": "chain-strict",
+    "second_prompt_accuracy": "other prompt",
+    "top4_overlap_with_student": "top-4 overlap",
+}
+"""Measured properties with an interval, in the order of the columns."""
 
 
 def models(*, json: bool = False) -> None:
@@ -12,6 +27,72 @@ def models(*, json: bool = False) -> None:
     """
     from hydrometer.models.family import read_family_card
 
-    card = read_family_card()
+    try:
+        card = read_family_card()
+    except FileNotFoundError as error:
+        raise UserError(
+            f"The bundled family is not part of this installation ({error.filename} is missing).\n"
+            "Install the package from a wheel, or make the family with python scripts/make_family.py"
+        ) from error
     if json:
         sys.stdout.write(json_format.dumps(card) + "\n")
+        return
+    screen = Console(highlight=False, emoji=False, markup=False)
+    everyone = card["members"] | card.get("not_bundled", {})
+    measured = card["measured_on"]
+    screen.print(
+        f"Task {card['task']}: {measured['questions']} questions of the split '{measured['split']}', "
+        f"{measured['samples_bare']} responses each ({measured['samples_in_context']} in a context), temperature "
+        f"{measured['temperature']:g}. Intervals: {measured['intervals']}.\n"
+    )
+    screen.print(_properties(everyone))
+    screen.print("\nGain in accuracy from a context, in points\n")
+    screen.print(_gains(everyone))
+    screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {card['training_cpu_s'] / 60:.0f} CPU minutes:")
+    for name, member in everyone.items():
+        screen.print(f"  {_spec(name, card)}: {_origin(member['training'])}", soft_wrap=True)
+
+
+def _properties(members: Mapping[str, Any]) -> Table:
+    """One row per member."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("member", no_wrap=True)
+    table.add_column("parameters", justify="right")
+    for title in _TITLES.values():
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, member in members.items():
+        cells = [_share(member[key]) for key in _TITLES]
+        table.add_row(name, f"{member['parameters']:,}", *cells)
+    return table
+
+
+def _gains(members: Mapping[str, Any]) -> Table:
+    """One row per context, one column per member."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("context", no_wrap=True)
+    for name in members:
+        table.add_column(name, justify="right")
+    contexts = dict.fromkeys(context for member in members.values() for context in member["gains"])
+    for context in contexts:
+        table.add_row(context, *(_points(member["gains"].get(context)) for member in members.values()))
+    return table
+
+
+def _share(estimate: Mapping[str, Any]) -> str:
+    value, low, high = (100.0 * number for number in (estimate["value"], *estimate["interval"]))
+    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+
+
+def _points(estimate: Mapping[str, Any] | None) -> str:
+    if estimate is None:
+        return "not measured"
+    value, low, high = (100.0 * number for number in (estimate["value"], *estimate["interval"]))
+    return f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"
+
+
+def _spec(name: str, card: Mapping[str, Any]) -> str:
+    return f"bundled:{name}" if name in card["members"] else f"{name} (not bundled)"
+
+
+def _origin(training: Mapping[str, Any]) -> str:
+    return f"run {training['run']}, step {training['step']:,}, {training['tokens']:,} tokens, {training['cpu_s']:,} CPU s"

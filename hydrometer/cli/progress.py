@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Display
 
+from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.progress import Progress
 
 _PLAIN_EVERY_S = 15.0
@@ -59,7 +60,7 @@ class _Bars:
             self.display.update(self.task, cost=self.cost)
 
     def note(self, text: str) -> None:
-        self.display.console.print(text)
+        self.display.console.print(printable(text))
 
 
 class _Lines:
@@ -91,4 +92,4 @@ class _Lines:
         self.cost = _cost_text(rollouts, generated_tokens)
 
     def note(self, text: str) -> None:
-        self.console.print(text, soft_wrap=True)
+        self.console.print(printable(text), soft_wrap=True)

@@ -7,19 +7,26 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
 from hydrometer.diagnosis.run import Diagnosis
 
 _SHOWN_WARNINGS = 4
+_REASONS = {
+    "no_direction": "the teacher agrees with the student wherever it was measured, so it moves nothing.",
+    "noise": "success rates differ by no more than their sampling noise.",
+    "no_shared_nodes": "no node was measured for every ranked arm.",
+}
+"""Why an arm has no score."""
 
 
 def print_summary(result: Diagnosis, screen: Console) -> None:
     """Ranking with intervals, verdict, warnings, cost and where the report is."""
     summary = result.summary
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("teacher", "left"), ("objective", "left"), ("pooled cosine", "right")):
-        table.add_column(title, justify=justify, overflow="fold")
-    for title in ("95 % over questions", "correct", "incorrect", "P(within eps)"):
+    table.add_column("teacher", overflow="fold")
+    table.add_column("objective", overflow="fold")
+    for title in ("pooled cosine", "95 % over questions", "correct", "incorrect", "P(within eps)"):
         table.add_column(title, justify="right")
     arms = {(arm["teacher"], arm["objective"]): arm["scores"] for arm in summary["arms"]}
     for line in summary["ranking"]:
@@ -27,14 +34,17 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
         cells = [_pooled(scores[split]) if scores else "" for split in ("correct", "incorrect")]
         interval = _interval(scores["all"]["pooled_cosine"]) if scores else ""
         objective = line["objective"] if scores else ""
-        score = _number(line["score"], line["reason"])
-        table.add_row(Text(line["teacher"]), objective, score, interval, *cells, _chance(line["p_within_epsilon"]))
+        teacher = Text(printable(line["teacher"]))
+        table.add_row(teacher, objective, _number(line["score"]), interval, *cells, _chance(line["p_within_epsilon"]))
     screen.print()
     screen.print(table)
+    for reason, text in _REASONS.items():
+        if any(line["reason"] == reason for line in summary["ranking"]):
+            screen.print(f"none: {text}")
     screen.print()
-    screen.print(Text(summary["verdict"]))
+    screen.print(Text(printable(summary["verdict"])))
     for warning in summary["warnings"][:_SHOWN_WARNINGS]:
-        screen.print(Text(f"- {warning}", style="yellow"))
+        screen.print(Text(printable(f"- {warning}"), style="yellow"))
     if len(summary["warnings"]) > _SHOWN_WARNINGS:
         screen.print(Text(f"- {len(summary['warnings']) - _SHOWN_WARNINGS} more warnings are in the report."))
     cost = summary["cost"]
@@ -42,7 +52,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
         f"\nCost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
         f"scored tokens, {cost['wall_s']:.0f} s."
     )
-    screen.print(Text(f"Report: {result.folder / 'report.html'}"), soft_wrap=True)
+    screen.print(Text(printable(f"Report: {result.folder / 'report.html'}")), soft_wrap=True)
 
 
 def print_plan(plan: Plan, screen: Console) -> None:
@@ -55,8 +65,8 @@ def print_plan(plan: Plan, screen: Console) -> None:
     )
 
 
-def _number(value: float | None, reason: str | None) -> str:
-    return f"{value:+.3f}" if value is not None else f"none ({reason})"
+def _number(value: float | None) -> str:
+    return f"{value:+.3f}" if value is not None else "none"
 
 
 def _interval(entry: Mapping[str, Any]) -> str:
@@ -65,7 +75,7 @@ def _interval(entry: Mapping[str, Any]) -> str:
 
 
 def _pooled(metrics: Mapping[str, Any]) -> str:
-    return _number(metrics["pooled_cosine"]["value"], metrics["pooled_cosine"]["reason"])
+    return _number(metrics["pooled_cosine"]["value"])
 
 
 def _chance(value: float | None) -> str:

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 DEMO_TEACHERS = (
     "expert=bundled:expert",
@@ -19,6 +19,14 @@ DEMO_TEACHERS = (
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
+def _as_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+Specs = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
+"""One spec or several."""
+
+
 class DiagnoseConfig(BaseModel):
     """One diagnosis."""
 
@@ -26,9 +34,9 @@ class DiagnoseConfig(BaseModel):
 
     student: str = "bundled:student"
     """Model spec of the student: a Hugging Face id or folder, or bundled:NAME."""
-    teacher: tuple[str, ...] = DEMO_TEACHERS
+    teacher: Specs = DEMO_TEACHERS
     """Teachers as [NAME=]MODEL[+CONTEXT]; MODEL may be 'self'. Repeat the flag for more."""
-    objective: tuple[str, ...] = ("reverse_kl", "forward_kl")
+    objective: Specs = ("reverse_kl", "forward_kl")
     """Objectives as KIND[:k=v,...], e.g. topk_reverse_kl:k=16,form=stop_gradient. Repeat the flag for more."""
     task: str = "bundled:chain"
     """Task spec: bundled:chain, bundled:chain-strict, boolq[:PATH], jsonl:PATH."""

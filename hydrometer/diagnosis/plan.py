@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from hydrometer.diagnosis.rounds import explain_memory
+from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.sampling import SampleRequest, rollout_seed
 from hydrometer.teachers import TeacherView, score_path
@@ -37,7 +37,7 @@ def plan_run(instruments: Instruments) -> Plan:
     config = instruments.config
     questions = instruments.task.questions("diagnose")
     probed = questions[: min(_QUESTIONS, config.questions)]
-    with explain_memory():
+    with explain_memory("Lower --batch-size (fewer rollouts at a time)."):
         probe = _probe(instruments, probed)
     length = probe.generated_tokens / probe.rollouts
     pairs = round(config.paths * probe.pairs / len(probed))

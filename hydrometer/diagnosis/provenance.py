@@ -1,5 +1,7 @@
 """What `run.json` says of a run: how it was made, so that it can be made again and is never mixed with another."""
 
+import hashlib
+import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -26,6 +28,7 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
         "config": instruments.config.model_dump(mode="json"),
         "seed": instruments.config.seed,
         "task": instruments.task.name,
+        "task_fingerprint": _fingerprint_questions(instruments),
         "models": {
             name: {
                 "spec": model.spec,
@@ -46,6 +49,17 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
     }
 
 
+def _fingerprint_questions(instruments: Instruments) -> str:
+    """SHA-256 over the questions a run may take: a task file that was edited is another task."""
+    questions = instruments.task.questions("diagnose")
+    if not instruments.config.pilot:
+        questions = questions[: instruments.config.questions]
+    digest = hashlib.sha256()
+    for question in questions:
+        digest.update(json.dumps(asdict(question)).encode() + b"\n")
+    return f"sha256:{digest.hexdigest()}"
+
+
 def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
     """Refuse to resume a run that was made from something else.
 
@@ -62,8 +76,11 @@ def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], pat
             differing.append(f"  {name}: was {before.get(name)!r}, now {now.get(name)!r}")
     for name, model in identity["models"].items():
         old = recorded.get("models", {}).get(name, {})
-        if old.get("fingerprint") != model["fingerprint"] and before == now:
+        if old.get("spec") == model["spec"] and old.get("fingerprint") != model["fingerprint"]:
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
+    same_choice = all(before.get(name) == now.get(name) for name in ("task", "questions", "pilot"))
+    if same_choice and recorded.get("task_fingerprint") != identity["task_fingerprint"]:
+        differing.append(f"  task '{identity['task']}': its questions have changed")
     if differing:
         shown = "\n".join(differing[:7])
         raise RunFolderError(f"{path} was made by another run, so it cannot be resumed with these options:\n{shown}")

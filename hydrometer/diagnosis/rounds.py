@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-import torch
-
 from hydrometer.artifacts import Journal
+from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.diagnosis.progress import Progress
-from hydrometer.errors import MemoryLimitError, RunFolderError
+from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
 from hydrometer.types import Question, Rollout, RolloutKind, Task
 
 Record = dict[str, Any]
+_LOWER_THE_NEED = (
+    "Lower --batch-size (fewer rollouts at a time) and go on with --resume; nothing that was paid for is lost. "
+    "If that is not enough, start again with a lower --max-response-tokens or --dtype bfloat16."
+)
 
 
 @dataclass(slots=True)
@@ -65,7 +68,7 @@ class Rounds:
                 )
         else:
             start = time.monotonic()
-            with explain_memory():
+            with explain_memory(_LOWER_THE_NEED):
                 record = {"round": kind, "key": list(key), **work()}
             record["wall_s"] = round(time.monotonic() - start, 3)
             self.journal.append(record)
@@ -73,24 +76,6 @@ class Rounds:
         self.cost.add(record)
         self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)
         return record
-
-
-class explain_memory:
-    """Turn a failed allocation into one sentence that names the knobs."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and "memory" in str(error).lower()
-        ):
-            first = (str(error) or type(error).__name__).splitlines()[0]
-            raise MemoryLimitError(
-                f"Out of memory ({first[:200]}). Lower --batch-size (fewer rollouts at a time) and go on with "
-                "--resume; nothing that was paid for is lost. If that is not enough, start again with a lower "
-                "--max-response-tokens or --dtype bfloat16."
-            ) from error
 
 
 @dataclass(frozen=True, slots=True)

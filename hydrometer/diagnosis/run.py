@@ -6,7 +6,7 @@ result.summary["ranking"], result.table("alignment")
 
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cos
 from hydrometer.diagnosis.rounds import Cost, Rounds
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables
-from hydrometer.errors import SpecError, UserError
+from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel
 from hydrometer.report import build_report
 from hydrometer.types import Task
@@ -51,7 +51,7 @@ def diagnose(
     *,
     out: str | Path,
     student: str | CausalModel = "bundled:student",
-    teacher: Sequence[str] | Mapping[str, CausalModel] | None = None,
+    teacher: str | Sequence[str] | Mapping[str, CausalModel] | None = None,
     task: str | Task = "bundled:chain",
     resume: bool = False,
     progress: Progress | None = None,
@@ -74,9 +74,8 @@ def diagnose(
     named: dict[str, Any] = dict(options)
     named["student"] = student if isinstance(student, str) else student.spec
     named["task"] = task if isinstance(task, str) else task.name
-    objects = isinstance(teacher, Mapping)
     if teacher is not None:
-        named["teacher"] = tuple(teacher)
+        named["teacher"] = (teacher,) if isinstance(teacher, str) else tuple(teacher)
     try:
         config = DiagnoseConfig(**named)
     except ValidationError as error:
@@ -84,7 +83,7 @@ def diagnose(
     instruments = build_instruments(
         config,
         student=None if isinstance(student, str) else student,
-        teachers=teacher if objects else None,
+        teachers=teacher if isinstance(teacher, Mapping) else None,
         task=None if isinstance(task, str) else task,
     )
     return run_diagnosis(instruments, Path(out), resume=resume, progress=progress or Silent())
@@ -109,21 +108,24 @@ def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress
         try:
             found = measure(instruments, rounds, progress)
             progress.stage("tables, summary and report", 1)
-            summary = _write_results(instruments, found, identity, folder, rounds.cost)
+            summary, eligible_nodes = _write_results(instruments, found, identity, folder, rounds.cost)
         except BaseException as error:
-            _write_run(
-                folder, identity, "interrupted" if isinstance(error, KeyboardInterrupt) else "failed", rounds.cost
-            )
+            status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            with suppress(DiskError):  # what went wrong first is what has to be told
+                _write_run(folder, identity, status, rounds.cost)
             raise
         progress.advance(1)
-    if not any(state.listed for state in found.states) or not _has_eligible(summary):
-        raise UserError(_explain_nothing_eligible(instruments, out))
+    if not eligible_nodes:
+        raise UserError(_explain_nothing_eligible(instruments, found, out))
+    if not any(state.scored_teachers for state in found.states):
+        raise UserError(_explain_all_skipped(instruments, found, out))
     return Diagnosis(out, summary)
 
 
 def _write_results(
     instruments: Instruments, found: Measurement, identity: Mapping[str, Any], folder: RunFolder, cost: Cost
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], int]:
+    """Write every file of a finished run; returns the summary and the number of eligible nodes."""
     tables, visit_log = build_tables(instruments, found)
     for name, table in tables.items():
         write_table(folder.path / f"{name}.parquet", table)
@@ -140,7 +142,7 @@ def _write_results(
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
     build_report(folder.path)
-    return summary
+    return summary, tables["nodes"]["eligible"].sum()
 
 
 def _write_run(
@@ -149,14 +151,11 @@ def _write_run(
     entry = {**identity, "status": status, "cost": describe_cost(cost)}
     if found is not None:
         gaps = found.sampler_gaps()
-        informative = [
-            0 < sum(r.correct for r in base) < len(base) for base in (s.of_kind("base") for s in found.states)
-        ]
         entry["questions"] = {
             "analysed": len(found.states),
             "piloted": found.piloted,
             "left_out_by_pilot": max(0, found.piloted - len(found.states)) if found.piloted else 0,
-            "uninformative": informative.count(False),
+            "uninformative": sum(not state.is_informative for state in found.states),
             "uninformative_are": "analysed and pooled like the others",
         }
         entry["sampler_gap_nats"] = {
@@ -194,12 +193,23 @@ def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
     return notes
 
 
-def _has_eligible(summary: Mapping[str, Any]) -> bool:
-    return any(arm["scores"]["all"]["mean_cosine"]["n_nodes"] for arm in summary["arms"])
+def _explain_all_skipped(instruments: Instruments, found: Measurement, out: Path) -> str:
+    reasons = {t.name: found.states[0].prompts[t.name].reason for t in instruments.teachers[:6]}
+    listed = "\n".join(f"  {name}: {reason}" for name, reason in reasons.items())
+    return (
+        f"Every teacher was skipped for every question, so there is nothing to rank:\n{listed}\n"
+        f"What was sampled is in {out}. Choose other contexts, or raise --demos where a demonstration was missing."
+    )
 
 
-def _explain_nothing_eligible(instruments: Instruments, out: Path) -> str:
+def _explain_nothing_eligible(instruments: Instruments, found: Measurement, out: Path) -> str:
     least = instruments.config.min_visits
+    if not any(state.is_informative for state in found.states):
+        return (
+            f"All base rollouts are right, or all wrong, in each of the {len(found.states)} questions, so no token makes "
+            f"a difference to success and nothing can be said about any teacher. What was measured is in {out}.\n"
+            "Take an easier or harder task, or let pilot rollouts choose questions that are right sometimes (--pilot 8)."
+        )
     return (
         f"No node has two candidates with >= {least} visits and different success rates, so nothing can be said about "
         f"any teacher. What was measured is in {out}.\nSample more (--allocation fixed --visits {least}, or a larger "

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
+from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.errors import SpecError
-from hydrometer.models import CausalModel, Warp, check_token_maps
+from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
@@ -60,6 +61,8 @@ def build_instruments(
     Raises:
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
+    if student is None:
+        parse_model_spec(config.student)  # misspelt names are told before anything is loaded
     specs = _parse_teachers(config, given=teachers is not None)
     objectives = parse_objectives(config.objective)
     task = task or load_task(config.task)
@@ -122,7 +125,12 @@ def _parse_teachers(config: DiagnoseConfig, *, given: bool) -> tuple[TeacherSpec
     specs = tuple(parse_teacher(text) for text in config.teacher)
     for number, spec in enumerate(specs):
         if spec.name in {other.name for other in specs[:number]}:
-            raise SpecError(f"Two teachers are called '{spec.name}'. Name one of them: NAME={config.teacher[number]}")
+            raise SpecError(
+                f"Two teachers are called '{spec.name}', the second is '{config.teacher[number]}'.\n"
+                "Give it a name of its own: --teacher NAME=MODEL[+CONTEXT]"
+            )
+        if spec.model != SELF:
+            parse_model_spec(spec.model)
     if not specs:
         raise SpecError("A diagnosis needs at least one teacher, e.g. --teacher self+answer")
     return specs
@@ -141,5 +149,6 @@ def _load(spec: str, config: DiagnoseConfig, loaded: dict[str, CausalModel]) -> 
     if spec not in loaded:
         from hydrometer.models.transformers_model import load_model  # loads transformers
 
-        loaded[spec] = load_model(spec, dtype=config.dtype, device=config.device)
+        with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
+            loaded[spec] = load_model(spec, dtype=config.dtype, device=config.device)
     return loaded[spec]

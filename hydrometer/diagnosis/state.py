@@ -42,6 +42,12 @@ class QuestionState:
         """Teachers that are not skipped for this question."""
         return [name for name, prompt in self.prompts.items() if prompt.reason is None]
 
+    @property
+    def is_informative(self) -> bool:
+        """Whether some base rollouts are right and some are wrong."""
+        base = self.of_kind("base")
+        return 0 < sum(rollout.correct for rollout in base) < len(base)
+
     def add(self, rollout: Rollout) -> None:
         """Take in a rollout; a branch is counted at once, base rollouts when the tree has its paths."""
         self.rollouts[rollout.rollout_id] = rollout

@@ -1,13 +1,13 @@
 """From a finished measurement to the tables of the run folder (contract of columns: `artifacts.schemas`)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from hydrometer.alignment import complete_nodes, compute_alignment
-from hydrometer.artifacts import build_table
+from hydrometer.artifacts import TABLES, build_table
 from hydrometer.diagnosis.corridor import Measurement
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
@@ -85,7 +85,10 @@ def _keys(path: Rollout, positions: np.ndarray) -> dict[str, Any]:
     return {"question_id": path.question_id, "rollout_id": path.rollout_id, "position": positions}
 
 
-def _concat(frames: Sequence[dict[str, Any]]) -> pl.DataFrame:
+def _concat(frames: Sequence[dict[str, Any]], empty: Mapping[str, Any]) -> pl.DataFrame:
+    """One frame; without any row it has the columns `empty`."""
+    if not frames:
+        return pl.DataFrame(schema=empty)
     return pl.concat([pl.DataFrame(frame, nan_to_null=True) for frame in frames], how="vertical_relaxed")
 
 
@@ -103,7 +106,8 @@ def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.Data
                 "student_entropy_nats": scores.entropy,
             }
             for _, path, scores in _paths(states)
-        ]
+        ],
+        TABLES["nodes"],
     )
 
 
@@ -120,7 +124,8 @@ def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit
                 "student_rank": scores.student_rank,
             }
             for _, path, scores in _paths(states)
-        ]
+        ],
+        TABLES["candidates"],
     )
     enough = pl.col("visits") >= instruments.config.min_visits
     return add_success(listed, visit_log).with_columns(kept=enough & pl.col("student_logprob").is_not_null())
@@ -142,7 +147,8 @@ def _teacher_scores(
         for state, path, scores in _paths(states)
         for t, teacher in enumerate(state.scored_teachers)
     ]
-    frame = _concat(frames).with_columns(pl.col("reward_to_go").cast(pl.Float64))
+    fields = {f"field:{objective.name}": pl.Float64 for objective in instruments.scored_objectives}
+    frame = _concat(frames, TABLES["teacher_scores"] | fields).with_columns(pl.col("reward_to_go").cast(pl.Float64))
     references = [o.name for o in instruments.objectives if o.needs == "success_rates"]
     if not references:
         return frame
@@ -175,7 +181,7 @@ def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> 
                         "teacher_topk_mass": scores.teacher_topk_mass[t, i],
                     }
                 )
-    return _concat(frames).with_columns(pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64))
+    return _concat(frames, TABLES["token_scores"]).with_columns(pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64))
 
 
 def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list[dict[str, Any]]:

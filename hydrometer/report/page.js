@@ -208,7 +208,7 @@
     const kept = node.candidates.filter((candidate) => candidate[CANDIDATE.kept]).length;
     host.replaceChildren(
       element("h3", {}, `Position ${view.node}: `, element("span", { class: "tok" }, ...tokenParts(node.token))),
-      element("p", { class: "sentence" }, sentence(node, verdict) + (kept === 2 && node.state !== "equal" ? " (two kept candidates: a cosine can only be +1 or −1)" : "") + "."),
+      element("p", { class: "sentence" }, sentence(node, verdict) + (kept === 2 && verdict !== null && verdict[VERDICT.cosine] !== null ? " (two kept candidates: a cosine can only be +1 or −1)" : "") + "."),
       numbers([
         ["cosine", read(VERDICT.cosine, 2)], ["signal", read(VERDICT.signal, 3)], ["advantage", read(VERDICT.advantage, 3)],
         ["reverse KL, nats", size(VERDICT.kl, 3)],

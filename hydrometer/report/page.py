@@ -87,6 +87,11 @@ def format_number(value: Any) -> str:
     return str(value)
 
 
+def spell_name(name: str) -> str:
+    """A column or field as words; a trailing `_s` is its unit, seconds."""
+    return f"{name.removesuffix('_s')} time, seconds" if name.endswith("_s") else name.replace("_", " ")
+
+
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_harmless
@@ -98,7 +103,7 @@ def _environment() -> Environment:
         percent=format_percent,
         signed=format_signed,
         unit=format_unit,
-        words=lambda name: str(name).replace("_", " "),
+        words=spell_name,
     )
     return environment
 

@@ -36,6 +36,8 @@ def build_view(files: RunFiles) -> Json:
         "epsilon": epsilon,
         "answer": build_answer(files.summary, arms),
         "arms": arms,
+        "has_these_questions": any(arm["scores"]["all"][RANKING_METRIC.key]["these_questions"] for arm in arms),
+        "median_visits": _median_visits(arms),
         "axes": {
             name: _axis(arms, splits) for name, splits in (("ranking", ["all"]), ("outcome", ["correct", "incorrect"]))
         },
@@ -91,6 +93,12 @@ def flatten(value: Any, prefix: str = "") -> list[list[str]]:
     if isinstance(value, list):
         value = ", ".join(str(entry) for entry in value) or "(none)"
     return [[prefix, visible_text("not set" if value is None else str(value), VALUE_CHARACTERS)]]
+
+
+def _median_visits(arms: Sequence[Json]) -> float | None:
+    """Median visits of a kept candidate; the run has one figure, stored with every attenuated score."""
+    found = (score["median_visits"] for arm in arms for score in arm["scores"]["all"].values())
+    return next((visits for visits in found if visits is not None), None)
 
 
 def _start(arms: Sequence[Json]) -> list[str] | None:

@@ -11,13 +11,15 @@ class Metric(NamedTuple):
     unit: str
     """`cosine`, `share` or `rate`: how its numbers are printed."""
     note: str
+    attenuated: bool = False
+    """True where noise pulls the value towards no effect, so that it only means something at its number of visits."""
 
 
 METRICS: tuple[Metric, ...] = (
     Metric("pooled_cosine", "Pooled cosine", "cosine", "noise-corrected; the ranking score"),
-    Metric("mean_cosine", "Mean cosine", "cosine", "attenuated by noise"),
-    Metric("weighted_cosine", "Weighted cosine", "cosine", "by success gap; attenuated by noise"),
-    Metric("fraction_positive", "Fraction positive", "share", "attenuated by noise"),
+    Metric("mean_cosine", "Mean cosine", "cosine", "attenuated by noise", attenuated=True),
+    Metric("weighted_cosine", "Weighted cosine", "cosine", "by success gap; attenuated", attenuated=True),
+    Metric("fraction_positive", "Fraction positive", "share", "attenuated by noise", attenuated=True),
     Metric("mean_advantage", "Mean advantage", "rate", "success rate"),
     Metric("mean_signal", "Mean signal", "rate", "success rate per unit step"),
 )

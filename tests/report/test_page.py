@@ -78,9 +78,9 @@ def test_the_page_answers_first_and_shows_every_arm(page: str):
     text = " ".join(" ".join(parse(page).text).split())
     assert text.index("Train with expert, ") < text.index("Pooled cosine") < text.index("Correct against incorrect")
     assert "within 0.02 of the best arm: 0.970" in text
-    assert "correct − incorrect +0.05" in text
+    assert "difference +0.05" in text
     assert "against no teacher: 1 test, 1 below 0.05 after Holm's correction" in text
-    assert "at 62 visits; at half" in text
+    assert "attenuated by noise at 62 visits" in text
     for name in ("expert", "self+answer", "self+wrong_answer", "twin", "no teacher"):
         assert name in text
     assert "same direction: sampled_token, k2" in text
@@ -88,6 +88,8 @@ def test_the_page_answers_first_and_shows_every_arm(page: str):
     assert "first-order at today's student" in text
     assert "Only 6 questions" in text
     assert "81,234" in text
+    assert "wall time, seconds 71.25" in text
+    assert "95 % on these questions only" in text
 
 
 def test_the_page_needs_nothing_from_outside(page: str):

@@ -67,7 +67,7 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
             "text": recommendation.get("sentence") or "",
             "probability": recommendation.get("probability"),
         }
-    verdict = _sentence_case(str(summary.get("verdict") or "").removeprefix("Not separated yet: "))
+    verdict = str(summary.get("verdict") or "").removeprefix("Not separated yet: ")
     if all(arm["ranking_score"] is None for arm in ranked if not arm["no_teacher"]):
         reasons = sorted({arm["ranking_reason"] for arm in ranked if arm["ranking_reason"] and not arm["no_teacher"]})
         return {"state": "nothing", "headline": "No arm could be scored", "text": verdict, "reasons": reasons}
@@ -105,10 +105,6 @@ def _start(arms: Sequence[Json]) -> list[str] | None:
     """The arm the token view opens with: the highest placed teacher."""
     teaching = [arm for arm in arms if not arm["no_teacher"]]
     return [visible_text(teaching[0][name]) for name in ("teacher", "objective")] if teaching else None
-
-
-def _sentence_case(text: str) -> str:
-    return text[:1].upper() + text[1:]
 
 
 def _epsilon(summary: Mapping[str, Any], settings: Sequence[Sequence[str]]) -> float:

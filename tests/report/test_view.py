@@ -92,7 +92,7 @@ def test_not_separated_names_the_front_runner_and_the_price():
     verdict = "Not separated yet: b leads by little."
     answer = build_answer({"recommendation": None, "more_tokens": 120_000, "verdict": verdict}, arms)
     assert (answer["state"], answer["front"], answer["more_tokens"]) == ("open", "b, reverse_kl", 120_000)
-    assert (answer["headline"], answer["text"]) == ("Not separated yet", "B leads by little.")
+    assert (answer["headline"], answer["text"]) == ("Not separated yet", "b leads by little.")
     nested = build_answer({"recommendation": {"teacher": None, "more_tokens": 7}}, arms)
     assert (nested["state"], nested["more_tokens"]) == ("open", 7)
     assert build_answer({}, arms)["more_tokens"] is None

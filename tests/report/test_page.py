@@ -211,6 +211,17 @@ def test_a_run_with_nulls_everywhere_still_builds(tmp_path: Path):
     assert "no value: the measured differences in success are no larger than their sampling noise" in text
 
 
+def test_an_undecided_run_says_so_and_what_it_would_cost(tmp_path: Path):
+    summary = make_summary(write_run(tmp_path, questions=1, paths=1, tokens=12)) | {"recommendation": None}
+    write_json(tmp_path / "summary.json", summary | {"more_tokens": 1_234_567})
+    text = " ".join(" ".join(parse(build_report(tmp_path).read_text(encoding="utf-8")).text).split())
+    assert "Not separated yet" in text
+    assert "separate the arms: about 1,234,567" in text
+    write_json(tmp_path / "summary.json", summary | {"verdict": "Not separated yet: expert leads by little."})
+    text = " ".join(" ".join(parse(build_report(tmp_path).read_text(encoding="utf-8")).text).split())
+    assert "Not separated yet expert leads by little." in text
+
+
 @pytest.mark.parametrize(
     "name", ["run.json", "summary.json", "questions.parquet", "alignment.parquet", "token_scores.parquet"]
 )

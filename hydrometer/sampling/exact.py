@@ -1,4 +1,4 @@
-"""A model as the function that exact enumeration asks: the next-token distribution after many prefixes of one question.
+"""A model as the function that exact enumeration asks: next-token distributions after many prefixes of one question.
 
 oracle = next_logprobs(model, prompt_ids, warp)
 enumerate_success(oracle, verify, Limits(eos_ids=model.eos_ids, max_tokens=96), prefix=(5, 7))

@@ -13,6 +13,7 @@ from hydrometer.alignment.contributions import SPLITS, QuestionSums
 from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_ideal_square
 from hydrometer.alignment.reliability import split_half_reliability
+from hydrometer.alignment.resampling import these_questions_intervals
 from hydrometer.alignment.study import Study
 
 MeasuredShares = Mapping[tuple[str, str], float | None]
@@ -22,6 +23,7 @@ NO_DIRECTION = "no_direction"
 NOISE = "noise"
 FEW_QUESTIONS = "fewer_than_5_questions"
 UNDEFINED_LEAVE_ONE_OUT = "undefined_without_one_question"
+NO_VALUE = "no_value"
 NO_VISIT_LOG = "no_visit_log"
 
 
@@ -60,7 +62,7 @@ def tabulate(metric: Metric, data: QuestionSums) -> MetricTable:
     total = data.sums.sum(0)
     return MetricTable(
         plain=metric.plain(total),
-        over_questions=jackknife(metric.value, data.sums, counts > 0),
+        over_questions=jackknife(metric.value, data.sums, counts > 0, limits=metric.limits, is_ratio=metric.is_ratio),
         n_nodes=np.rint(counts.sum(0)).astype(np.int64),
         at_half_visits=metric.at_half_visits(total) if metric.at_half_visits else None,
     )
@@ -70,7 +72,11 @@ def arm_entries(
     study: Study, shares: MeasuredShares, visit_log: pl.DataFrame | None, seed: int
 ) -> list[dict[str, Any]]:
     """One entry per arm, references included."""
-    del visit_log, seed
+    resampled = None
+    if visit_log is not None and len(study.kept):
+        if "continuation" in visit_log.columns:
+            visit_log = visit_log.filter(pl.col("continuation") == study.continuation)
+        resampled = these_questions_intervals(study, visit_log, np.random.default_rng(seed))
     tables = {name: tabulate(metric, study.sums) for name, metric in METRICS.items()}
     reliability = split_half_reliability(study.labels, study.half_a, study.half_b)
     visits = median_visits(study.kept)
@@ -82,7 +88,7 @@ def arm_entries(
             place = (index, *arm.place)
             scores[split] = {}
             for name, table in tables.items():
-                entry = _metric_entry(name, table, place, total[place])
+                entry = _metric_entry(name, table, place, total[place], resampled)
                 if name in reliability:
                     entry["median_visits"] = visits
                     entry["split_half_reliability"] = _finite(reliability[name][place])
@@ -103,22 +109,27 @@ def arm_entries(
 
 
 def _metric_entry(
-    name: str, table: MetricTable, place: tuple[int, ...], sums: Float[np.ndarray, " term"]
+    name: str,
+    table: MetricTable,
+    place: tuple[int, ...],
+    sums: Float[np.ndarray, " term"],
+    resampled: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     over = table.over_questions
     value = _finite(over.value[place])
     n_questions = int(over.n_questions[place])
-    interval = _interval(over, place)
+    interval = _interval(over.low[place], over.high[place])
+    these = _interval(*resampled[name][(slice(None), *place)]) if resampled else None
     entry = {
         "value": value,
         "plain": _finite(table.plain[place]),
         "n_nodes": int(table.n_nodes[place]),
         "n_questions": n_questions,
-        "intervals": {"questions": interval, "these_questions": None},
+        "intervals": {"questions": interval, "these_questions": these},
         "reason": None if value is not None else _why_undefined(name, sums),
         "interval_reasons": {
             "questions": None if interval else _why_no_interval(value, n_questions),
-            "these_questions": NO_VISIT_LOG,
+            "these_questions": None if these else NO_VISIT_LOG if resampled is None else NO_VALUE,
         },
     }
     if table.at_half_visits is not None:
@@ -132,7 +143,7 @@ def _difference_entry(table: MetricTable, place: tuple[int, int]) -> dict[str, A
     parts = [Jackknife(*(_pick(part, SPLITS.index(split), place) for part in over)) for split in SPLITS[1:]]
     result = difference(*parts)
     value = _finite(result.value)
-    interval = _interval(result, ())
+    interval = _interval(result.low, result.high)
     n_questions = int(result.n_questions)
     reason = None if interval else _why_no_interval(value, n_questions)
     return {
@@ -149,8 +160,8 @@ def _pick(part: np.ndarray, split: int, place: tuple[int, int]) -> np.ndarray:
     return np.asarray(part[(..., split, *place)])
 
 
-def _interval(result: Jackknife, place: tuple[int, ...]) -> list[float] | None:
-    low, high = float(result.low[place]), float(result.high[place])
+def _interval(low: float | np.ndarray, high: float | np.ndarray) -> list[float] | None:
+    low, high = float(low), float(high)
     return [low, high] if math.isfinite(low) and math.isfinite(high) else None
 
 
@@ -166,7 +177,7 @@ def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
 
 def _why_no_interval(value: float | None, n_questions: int) -> str:
     if value is None:
-        return "no_value"
+        return NO_VALUE
     return FEW_QUESTIONS if n_questions < MIN_QUESTIONS else UNDEFINED_LEAVE_ONE_OUT
 
 

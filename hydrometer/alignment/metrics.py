@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from hydrometer.alignment.intervals import CORRELATION, SHARE
+
 TERMS = (
     *("nodes", "advantage", "signal", "inner", "ideal_square", "noise", "direction_square"),
     *("defined", "cosine", "positive", "gap", "gap_cosine"),
@@ -68,6 +70,10 @@ class Metric:
     plain: Callable[[Sums], Values]
     counted: str
     """The node indicator (before weighting) of the nodes it is taken over."""
+    limits: tuple[float, float] | None = None
+    """What the quantity can be at infinite visits."""
+    is_ratio: bool = False
+    """A ratio with a random denominator (see `intervals`)."""
     at_half_visits: Callable[[Sums], Values] | None = None
     """The plain statistic of one half of the rollouts, averaged over both; only where noise attenuates."""
 
@@ -77,16 +83,22 @@ METRICS: Mapping[str, Metric] = {
         lambda sums: _ratio(sums, "cosine", "defined"),
         lambda sums: _ratio(sums, "cosine", "defined"),
         "defined",
-        _halves("cosine", "defined"),
+        CORRELATION,
+        at_half_visits=_halves("cosine", "defined"),
     ),
     "weighted_cosine": Metric(
-        _cross_fitted, lambda sums: _ratio(sums, "gap_cosine", "gap"), "defined", _halves("gap_cosine", "gap_own")
+        _cross_fitted,
+        lambda sums: _ratio(sums, "gap_cosine", "gap"),
+        "defined",
+        CORRELATION,
+        at_half_visits=_halves("gap_cosine", "gap_own"),
     ),
     "fraction_positive": Metric(
         lambda sums: _ratio(sums, "positive", "defined"),
         lambda sums: _ratio(sums, "positive", "defined"),
         "defined",
-        _halves("positive", "defined"),
+        SHARE,
+        at_half_visits=_halves("positive", "defined"),
     ),
     "mean_advantage": Metric(
         lambda sums: _ratio(sums, "advantage", "nodes"), lambda sums: _ratio(sums, "advantage", "nodes"), "nodes"
@@ -98,5 +110,7 @@ METRICS: Mapping[str, Metric] = {
         lambda sums: _pooled(sums, corrected_ideal_square(sums)),
         lambda sums: _pooled(sums, sums[..., _AT["ideal_square"]]),
         "nodes",
+        CORRELATION,
+        is_ratio=True,
     ),
 }

@@ -8,7 +8,7 @@ A *node* is a prefix of an analysed rollout: `position` response tokens are fixe
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 RolloutKind = Literal["base", "branch", "path", "demo"]
 """base: on-policy from the prompt. branch: forced to a node and token, then free. Only these two are counted.
@@ -52,6 +52,7 @@ class Score(NamedTuple):
     """False where no answer could be read from the response (it then counts as wrong)."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """Questions in disjoint splits, and the verifier that scores responses to them."""
 

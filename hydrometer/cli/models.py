@@ -48,7 +48,8 @@ def models(*, json: bool = False) -> None:
     screen.print(_properties(everyone))
     screen.print("\nGain in accuracy from a context, in points\n")
     screen.print(_gains(everyone))
-    screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {card['training_cpu_s'] / 60:.0f} CPU minutes:")
+    minutes = card["training_cpu_s"] / 60
+    screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {minutes:.0f} CPU minutes:")
     for name, member in everyone.items():
         screen.print(f"  {_spec(name, card)}: {_origin(member['training'])}", soft_wrap=True)
 
@@ -95,4 +96,5 @@ def _spec(name: str, card: Mapping[str, Any]) -> str:
 
 
 def _origin(training: Mapping[str, Any]) -> str:
-    return f"run {training['run']}, step {training['step']:,}, {training['tokens']:,} tokens, {training['cpu_s']:,} CPU s"
+    amount = f"{training['tokens']:,} tokens, {training['cpu_s']:,} CPU s"
+    return f"run {training['run']}, step {training['step']:,}, {amount}"

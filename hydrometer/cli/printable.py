@@ -7,5 +7,5 @@ _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud
 
 
 def printable(text: str) -> str:
-    """`text` with unsafe characters written as escapes, e.g. an escape character as \\x1b."""
+    """`text` with unsafe characters written as their escapes."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape", "surrogatepass").decode(), text)

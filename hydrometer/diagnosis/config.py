@@ -41,51 +41,51 @@ class DiagnoseConfig(BaseModel):
     task: str = "bundled:chain"
     """Task spec: bundled:chain, bundled:chain-strict, boolq[:PATH], jsonl:PATH."""
 
-    questions: int = Field(24, ge=1)
+    questions: int = Field(default=24, ge=1)
     """How many questions of the task's diagnose split."""
-    rollouts: int = Field(32, ge=2)
+    rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates."""
-    paths: int = Field(2, ge=1)
+    paths: int = Field(default=2, ge=1)
     """On-policy rollouts per question whose nodes are analysed (never counted)."""
-    demos: int = Field(8, ge=0)
+    demos: int = Field(default=8, ge=0)
     """On-policy rollouts per question that demonstrations are taken from (never counted)."""
-    max_response_tokens: int = Field(96, ge=1)
+    max_response_tokens: int = Field(default=96, ge=1)
     """Length limit of a response."""
-    temperature: float = Field(1.0, gt=0.0)
+    temperature: float = Field(default=1.0, gt=0.0)
     """Sampling temperature; applied to teachers too."""
-    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0)
     """Nucleus of the student's sampling distribution."""
 
     allocation: Literal["fixed", "windowed", "on_policy"] = "fixed"
     """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, or none."""
-    visits: int = Field(20, ge=2)
+    visits: int = Field(default=20, ge=2)
     """Visits per candidate at which it is left alone."""
-    branch_budget: int = Field(2000, ge=1)
+    branch_budget: int = Field(default=2000, ge=1)
     """Most branch rollouts per question (windowed)."""
-    min_visits: int = Field(20, ge=2)
+    min_visits: int = Field(default=20, ge=2)
     """Visits below which a candidate is not kept."""
     candidate_threshold: Probability = 0.02
     """A token is a candidate where the student's or any teacher's probability is above this."""
 
-    pilot: int = Field(0, ge=0)
+    pilot: int = Field(default=0, ge=0)
     """Pilot rollouts per question (never used again); questions outside the pilot range are left out. 0: no pilot."""
-    pilot_low: float = Field(0.15, ge=0.0, le=1.0)
+    pilot_low: float = Field(default=0.15, ge=0.0, le=1.0)
     """Lowest pilot success rate of a chosen question."""
-    pilot_high: float = Field(0.85, ge=0.0, le=1.0)
+    pilot_high: float = Field(default=0.85, ge=0.0, le=1.0)
     """Highest pilot success rate of a chosen question."""
 
-    epsilon: float = Field(0.02, gt=0.0)
+    epsilon: float = Field(default=0.02, gt=0.0)
     """Arms whose scores differ by less count as equally good."""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(default=0, ge=0)
     """Of every random number of the run."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of weights and forward passes; sampling and scoring use the same."""
     device: str = "cpu"
     """Where the models run, e.g. cpu, cuda, cuda:1."""
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     """Torch threads (default: torch's own choice)."""
-    batch_size: int | None = Field(None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
     """Rollouts sampled at a time (default: what fits in about 1 GiB)."""
 
 

@@ -106,10 +106,15 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
 
 def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
     config = instruments.config
-    kinds: list[RolloutKind] = ["base"] * config.rollouts + ["path"] * config.paths
+    wanted: dict[RolloutKind, int] = {"base": config.rollouts, "path": config.paths}
     if any("demo" in teacher.context.name for teacher in instruments.teachers):
-        kinds += ["demo"] * config.demos
-    orders = [_order(instruments, state, kind) for state in found.states for kind in kinds]
+        wanted["demo"] = config.demos
+    orders = [
+        _order(instruments, state, kind)
+        for state in found.states
+        for kind, count in wanted.items()
+        for _ in range(count)
+    ]
     progress.stage("on-policy rollouts", len(orders))
     by_question = {state.question.question_id: state for state in found.states}
     size = round_size(instruments.student, config.max_response_tokens)

@@ -1,8 +1,9 @@
 """How a long run tells what it is doing; the command line supplies the talkative version."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Progress(Protocol):
     """Receives what a run has to say. Totals are estimates and may be corrected by the next call."""
 

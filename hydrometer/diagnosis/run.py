@@ -142,7 +142,7 @@ def _write_results(
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
     build_report(folder.path)
-    return summary, tables["nodes"]["eligible"].sum()
+    return summary, int(tables["nodes"]["eligible"].sum())
 
 
 def _write_run(
@@ -206,9 +206,9 @@ def _explain_nothing_eligible(instruments: Instruments, found: Measurement, out:
     least = instruments.config.min_visits
     if not any(state.is_informative for state in found.states):
         return (
-            f"All base rollouts are right, or all wrong, in each of the {len(found.states)} questions, so no token makes "
-            f"a difference to success and nothing can be said about any teacher. What was measured is in {out}.\n"
-            "Take an easier or harder task, or let pilot rollouts choose questions that are right sometimes (--pilot 8)."
+            f"All base rollouts are right, or all wrong, in each of the {len(found.states)} questions, so no token "
+            f"makes a difference to success and nothing can be said about any teacher. What was measured is in {out}.\n"
+            "Take an easier or harder task, or let pilot rollouts choose questions (--pilot 8)."
         )
     return (
         f"No node has two candidates with >= {least} visits and different success rates, so nothing can be said about "

@@ -181,7 +181,9 @@ def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> 
                         "teacher_topk_mass": scores.teacher_topk_mass[t, i],
                     }
                 )
-    return _concat(frames, TABLES["token_scores"]).with_columns(pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64))
+    return _concat(frames, TABLES["token_scores"]).with_columns(
+        pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64)
+    )
 
 
 def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list[dict[str, Any]]:

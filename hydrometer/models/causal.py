@@ -5,7 +5,7 @@ token t, that is the model's output after the prompt and the first t response to
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -21,6 +21,7 @@ class LogitsChunk(NamedTuple):
     logits: Float[Tensor, "chunk vocab"]
 
 
+@runtime_checkable
 class CausalModel(Protocol):
     """A student or teacher. `vocab_size` is how many leading token ids are shared by all models of a run."""
 

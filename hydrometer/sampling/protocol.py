@@ -5,7 +5,7 @@ of the model's forward pass (float32: log-probabilities within 1e-4 nats), not o
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from hydrometer.models import Warp
 
@@ -38,6 +38,7 @@ class Continuation(NamedTuple):
     """True where an end-of-sequence token closed the response, False where the length limit did."""
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws continuations."""
 

@@ -17,7 +17,7 @@ paths only, a token needs student probability > 0, and a node needs two such can
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int64
@@ -68,6 +68,7 @@ class Forcible:
         return len(self.node)
 
 
+@runtime_checkable
 class Allocation(Protocol):
     """Decides which branches of one question to sample next."""
 

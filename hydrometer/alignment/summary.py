@@ -45,7 +45,7 @@ def summarise(
     visit_log: pl.DataFrame | None,
     objectives: Mapping[str, ObjectiveInfo],
     controls: Mapping[str, str],
-    cost: Mapping[str, float],
+    cost: Mapping[str, int | float],
     epsilon: float = EPSILON,
     warnings: Sequence[str] = (),
     seed: int = 0,
@@ -116,7 +116,7 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
     }
 
 
-def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, float]) -> dict[str, Any]:
+def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
     sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
     if sure:

@@ -8,9 +8,16 @@ import numpy as np
 
 
 def encode_arrays(arrays: Mapping[str, np.ndarray]) -> str:
-    """Named arrays as one base64 text."""
+    """Named arrays as one base64 text.
+
+    Raises:
+        TypeError: an array of objects, which only a pickle could hold.
+    """
+    for name, array in arrays.items():
+        if array.dtype.hasobject:
+            raise TypeError(f"array '{name}' holds objects, expected numbers or text of a fixed width")
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, **dict(arrays))  # pyright: ignore[reportArgumentType] - an array may have any name
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 

@@ -44,9 +44,16 @@ class Journal:
                     line = line[self._file.write(line) :]
                 os.fsync(self._file.fileno())
         except BaseException:
-            with contextlib.suppress(OSError):  # the torn line is cut at the next opening if it cannot be cut now
-                self._file.truncate(start)
+            self._cut(start)
             raise
+
+    def _cut(self, size: int) -> None:
+        """Remove a torn line; where even that fails, write nothing more: the next opening cuts it."""
+        try:
+            self._file.truncate(size)
+            self._file.seek(size)
+        except OSError:
+            self.close()
 
     def close(self) -> None:
         """Close the file; nothing is pending."""
@@ -58,11 +65,14 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
     """All intact records and the number of bytes they take.
 
     Raises:
-        RunFolderError: a line other than the last is damaged.
+        RunFolderError: a line other than the last is damaged, or the file cannot be read.
     """
-    if not path.exists():
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
         return [], 0
-    data = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror}). Mend its permissions.") from error
     records: list[Record] = []
     start = 0
     while start < len(data):

@@ -1,5 +1,7 @@
 """One run's folder: who may write it, and how each file gets there whole or not at all."""
 
+import contextlib
+import io
 import json
 import os
 from collections.abc import Mapping
@@ -45,15 +47,9 @@ def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
         RunFolderError: not empty without `resume`; locked by another process; not a run folder; a damaged journal.
         DiskError: the folder cannot be made.
     """
-    if path.exists() and not path.is_dir():
+    if os.path.exists(path) and not os.path.isdir(path):
         raise RunFolderError(f"--out {path} is a file; a run needs a folder of its own.")
-    content = {entry.name for entry in path.iterdir()} - {"lock"} if path.exists() else set()
-    if content and not resume:
-        raise RunFolderError(f"--out {path} is not empty. Choose another folder, or continue that run with --resume.")
-    if content and JOURNAL not in content and "run.json" not in content:
-        raise RunFolderError(f"--out {path} holds other files and no run of ours; --resume needs a run folder.")
-    if "run.json" in content and JOURNAL not in content:
-        raise RunFolderError(f"{path} has lost its {JOURNAL}, so it cannot be resumed; start again in a new folder.")
+    _refuse_content(path, resume=resume)
     with translate_disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "lock", timeout=0)
@@ -62,10 +58,26 @@ def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
         except Timeout as error:
             raise RunFolderError(f"{path} is in use by another hydrometer process (its lock is held).") from error
     try:
+        _refuse_content(path, resume=resume)  # another process may have come and gone since the first look
         return RunFolder(path, Journal(path / JOURNAL), lock)
     except BaseException:
         lock.release()
         raise
+
+
+def _refuse_content(path: Path, *, resume: bool) -> None:
+    try:
+        content = set(os.listdir(path)) - {"lock"}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunFolderError(f"--out {path} cannot be read ({error.strerror}).") from error
+    if content and not resume:
+        raise RunFolderError(f"--out {path} is not empty. Choose another folder, or continue that run with --resume.")
+    if content and JOURNAL not in content and "run.json" not in content:
+        raise RunFolderError(f"--out {path} holds other files and no run of ours; --resume needs a run folder.")
+    if "run.json" in content and JOURNAL not in content:
+        raise RunFolderError(f"{path} has lost its {JOURNAL}, so it cannot be resumed; start again in a new folder.")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -89,10 +101,10 @@ def write_table(path: Path, frame: pl.DataFrame) -> None:
     Raises:
         DiskError: the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
     with translate_disk_errors(path):
-        frame.write_parquet(partial, compression="zstd", statistics=True)
-        os.replace(partial, path)
+        _replace(path, buffer.getvalue())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -127,16 +139,22 @@ def read_table(path: Path) -> pl.DataFrame:
         return pl.read_parquet(path)
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: {path.parent} is not a finished run folder.") from error
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__)
         raise RunFolderError(
-            f"{path} is damaged ({str(error).splitlines()[0]}). Run again with --resume to rebuild it from the journal."
+            f"{path} is damaged ({first[:200]}). Run again with --resume to rebuild it from the journal."
         ) from error
 
 
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # half a file would only take the space that is wanting
+            partial.unlink()
+        raise

@@ -146,9 +146,26 @@ def build_table(
 ) -> pl.DataFrame:
     """Rows cast to the schema of table `name` (plus Float64 columns `extra`), columns in order, sorted by key.
 
+    NaN becomes null: a float of a table is finite or absent.
+
     Raises:
-        polars.exceptions.PolarsError: a column is missing or does not fit its type (a bug, not a user error).
+        ValueError: a column is missing from a row, a number is infinite, or a key comes twice.
+        polars.exceptions.PolarsError: a column is missing or does not fit its type.
+            (All of these are bugs, not user errors.)
     """
     schema = TABLES[name] | dict.fromkeys(extra, pl.Float64)
-    frame = rows if isinstance(rows, pl.DataFrame) else pl.DataFrame(rows, schema=schema, orient="row")
-    return frame.select(pl.col(column).cast(dtype) for column, dtype in schema.items()).sort(KEYS[name])
+    if isinstance(rows, pl.DataFrame):
+        frame = rows
+    else:
+        for row in rows:
+            if absent := schema.keys() - row.keys():
+                raise ValueError(f"table {name}: a row lacks {', '.join(sorted(absent))}")
+        frame = pl.DataFrame(rows, schema=schema, orient="row")
+    floats = [column for column, dtype in schema.items() if dtype == pl.Float64]
+    frame = frame.select(pl.col(column).cast(dtype) for column, dtype in schema.items())
+    frame = frame.with_columns(pl.col(floats).fill_nan(None)).sort(KEYS[name])
+    if infinite := [column for column in floats if frame[column].is_infinite().any()]:
+        raise ValueError(f"table {name}: {', '.join(infinite)} holds an infinite number")
+    if not frame.select(KEYS[name]).is_unique().all():
+        raise ValueError(f"table {name}: two rows have the same {', '.join(KEYS[name])}")
+    return frame

@@ -4,13 +4,19 @@ Scoring prefills the prompt and then feeds the response in chunks over the key-v
 forward makes the logits (soft caps and scales included) and never more than one chunk of full-vocabulary logits exists.
 """
 
+import contextlib
 import hashlib
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
 
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk
@@ -18,6 +24,9 @@ from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.types import Message
 
 Dtype = Literal["float32", "bfloat16", "float16"]
+_ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
+"""Kinds of layers whose keys and values of a prefix can be taken from those of a longer text."""
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _CHUNK_ELEMENTS = 1 << 24
 """Float32 logits held at a time by `score`: 64 MiB."""
 
@@ -38,13 +47,14 @@ class TransformersModel:
 
     def token_strings(self) -> list[str | None]:
         """See `CausalModel`."""
-        size = min(len(self.tokenizer), self.output_size)
+        known = max(self.tokenizer.get_vocab().values(), default=-1) + 1  # len() would miss ids behind a gap
+        size = min(known, self.output_size)
         return list(self.tokenizer.convert_ids_to_tokens(list(range(size))))
 
     def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
         """See `CausalModel`; errors as in `prompt_text`."""
         text = self.prompt_text(messages, assistant=assistant)
-        return tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
         """See `CausalModel`.
@@ -66,19 +76,27 @@ class TransformersModel:
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See `CausalModel`."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True))
+        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
     def token_text(self, token_id: int) -> str:
         """See `CausalModel`."""
-        return str(self.tokenizer.decode([token_id]))
+        return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
     @torch.inference_mode()
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
-        """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits (<= 64 MiB) and the key-value cache."""
+        """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits (<= 64 MiB) and the key-value cache.
+
+        Raises:
+            ValueError: there is no prompt, so nothing predicts the first response token.
+        """
+        if not prompt_ids:
+            raise ValueError(f"'{self.spec}': a response cannot be scored without a prompt")
+        if not response_ids:
+            return
         inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=self.device)[None]
         chunk = max(1, _CHUNK_ELEMENTS // self.output_size)
         first = len(prompt_ids) - 1
@@ -94,30 +112,75 @@ class TransformersModel:
             output = self.network(input_ids=part, past_key_values=cache, logits_to_keep=part.shape[1])
             yield LogitsChunk(start, self._shared(output.logits))
 
-    def _shared(self, logits: torch.Tensor) -> torch.Tensor:
+    def _shared(self, logits: Float[Tensor, "1 position output"]) -> Float[Tensor, "position vocab"]:
         return logits[0, :, : self.vocab_size].float()
 
 
 def load_model(text: str, *, dtype: Dtype = "float32", device: str = "cpu") -> TransformersModel:
-    """Load a model spec.
+    """Load a model spec. Code that comes with a checkpoint is never run; progress bars and log lines are held back.
 
     Raises:
         UnknownNameError: an unknown bundled name.
-        SpecError: nothing that can be loaded is there (no such id, pickle weights only, no tokenizer, custom code).
+        SpecError: nothing that can be loaded is there (no such id, pickle weights only, damaged or missing weights, no
+            tokenizer, custom code), or the device cannot hold it.
     """
     spec = parse_model_spec(text)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=spec.revision or "main")
-        network = AutoModelForCausalLM.from_pretrained(
-            spec.source, revision=spec.revision or "main", dtype=getattr(torch, dtype), use_safetensors=True
-        )
-    except (OSError, ValueError, ImportError) as error:
+        with _quiet_transformers():
+            tokenizer = _load_tokenizer(spec)
+            network = _load_network(spec, getattr(torch, dtype))
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise SpecError(_explain_load_failure(spec, error)) from error
     try:
-        network.to(device)
+        network.to(torch.device(device))  # pyright: ignore[reportArgumentType] - its decorator hides `self`
     except (RuntimeError, AssertionError) as error:
-        raise SpecError(f"'{text}' cannot be put on device '{device}': {str(error).splitlines()[0]}") from error
+        raise SpecError(f"'{text}' cannot be put on device '{device}': {_first_line(error)}") from error
     return TransformersModel(text, network, tokenizer, _fingerprint(spec, network))
+
+
+@contextlib.contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Hold back bars and log lines of transformers below 'error'; both settings are put back afterwards."""
+    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # huggingface_hub warns where its environment variable has the last word
+        if bars:
+            logging.disable_progress_bar()
+        logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if bars:
+                logging.enable_progress_bar()
+        logging.set_verbosity(verbosity)
+
+
+def _load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
+    tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=spec.revision or "main", trust_remote_code=False)
+    if not tokenizer.get_vocab():
+        raise ValueError("it has no tokenizer files")
+    return tokenizer
+
+
+def _load_network(spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
+    loaded: Any = AutoModelForCausalLM.from_pretrained(
+        spec.source,
+        revision=spec.revision or "main",
+        dtype=dtype,
+        use_safetensors=True,
+        trust_remote_code=False,  # left out, transformers would ask on the terminal
+        output_loading_info=True,
+    )
+    network, report = loaded  # typed as the network alone
+    if absent := sorted(report["missing_keys"]):
+        raise ValueError(f"its weights lack {len(absent)} tensors of the network, first {absent[0]}")
+    kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION
+    if kinds or network._is_stateful:
+        named = ", ".join(sorted(kinds)) or "a recurrent state"
+        raise ValueError(f"its layers ({named}) keep a state that cannot be cut back to a shared prefix")
+    return network
 
 
 def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
@@ -127,9 +190,13 @@ def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
             f"from the Hugging Face Hub ({type(error).__name__}). Bundled models are bundled:student and so on."
         )
     names = {entry.name for entry in Path(spec.source).iterdir()}
-    if not any(name.endswith(".safetensors") for name in names) and any(n.endswith((".bin", ".pt")) for n in names):
+    if not any(name.endswith(".safetensors") for name in names) and any(n.endswith(_PICKLES) for n in names):
         return f"'{spec.text}' holds only pickle weights; loading those can run code. Convert them to safetensors."
-    return f"'{spec.text}' cannot be loaded: {str(error).strip().splitlines()[0]}"
+    return f"'{spec.text}' cannot be loaded: {_first_line(error)}"
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -141,8 +208,8 @@ def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> fr
 def _fingerprint(spec: ModelSpec, network: PreTrainedModel) -> str:
     """SHA-256 over weights, configuration and tokenizer files; a Hub model goes by its commit."""
     commit = getattr(network.config, "_commit_hash", None)
-    if not spec.is_folder and commit:
-        return f"hub:{commit}"
+    if not spec.is_folder:
+        return f"hub:{commit or f'{spec.source}@{spec.revision}'}"
     digest = hashlib.sha256()
     for path in sorted(Path(spec.source).iterdir()):
         if path.suffix in {".safetensors", ".json", ".jinja", ".txt", ".model"}:

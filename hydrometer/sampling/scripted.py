@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Float32, Float64
 
 from hydrometer.models.causal import LogitsChunk, warp_logprobs
 from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, settled
@@ -58,8 +58,17 @@ class ScriptedModel:
 
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
         """See `CausalModel`; a probability of 0 becomes a logit of -1e4."""
-        rows = [self.next_probs(tuple(prompt_ids), tuple(response_ids[:t])) for t in range(len(response_ids))]
-        yield LogitsChunk(0, _logits(np.stack(rows)).float())
+        rows = [self.next_logits(tuple(prompt_ids), tuple(response_ids[:t])) for t in range(len(response_ids))]
+        if rows:
+            yield LogitsChunk(0, torch.stack(rows))
+
+    def next_logits(
+        self, prompt_ids: tuple[int, ...], response_ids: tuple[int, ...]
+    ) -> Float32[torch.Tensor, " vocab"]:
+        """Logarithms of the script's probabilities on the shared vocabulary (its mass may be less than 1)."""
+        with np.errstate(divide="ignore"):
+            logs = np.log(self.next_probs(prompt_ids, response_ids)[: self.vocab_size])
+        return torch.from_numpy(np.maximum(logs, -1e4)).float()
 
     def sampler(self, settings: SamplingSettings) -> Sampler:
         """Draws from this model."""
@@ -79,16 +88,11 @@ class _ScriptedSampler:
         token_ids: list[int] = []
         logprobs: list[float] = []
         for number in numbers:
-            row = self.model.next_probs(request.prompt_ids, (*request.prefix_ids, *token_ids))
-            warped = warp_logprobs(_logits(row), self.settings.warp).exp().numpy()
+            logits = self.model.next_logits(request.prompt_ids, (*request.prefix_ids, *token_ids))
+            warped = warp_logprobs(logits.double(), self.settings.warp).exp().numpy()
             cumulative = warped.cumsum()
             token_ids.append(int(np.searchsorted(cumulative, min(number, 1 - 1e-12) * cumulative[-1], side="right")))
             logprobs.append(float(np.log(warped[token_ids[-1]])))
             if token_ids[-1] in self.model.eos_ids:
                 return Continuation(tuple(token_ids), tuple(logprobs), True)
         return Continuation(tuple(token_ids), tuple(logprobs), False)
-
-
-def _logits(probabilities: np.ndarray) -> torch.Tensor:
-    with np.errstate(divide="ignore"):
-        return torch.from_numpy(np.maximum(np.log(probabilities), -1e4))

@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from hydrometer.models.causal import warp_logprobs
 from hydrometer.models.transformers_model import TransformersModel
@@ -92,7 +93,9 @@ class _Batch:
                 past_key_values=cache,
                 logits_to_keep=1,
             ).logits[:, -1, : self.model.vocab_size]
-            logprobs = warp_logprobs(logits.float(), self.settings.warp)
+            # the edge of a nucleus falls where the scoring pass, which is in float64, will find it
+            exact = logits.float() if self.settings.warp.top_p >= 1.0 else logits.double()
+            logprobs = warp_logprobs(exact, self.settings.warp)
             inputs, drawn_logprobs = draw_tokens(logprobs, self.uniforms[rows, step])
             self._record(step, rows[is_open], inputs[is_open], drawn_logprobs[is_open])
             is_open = is_open & ~torch.isin(inputs, self.eos_ids) & (self.limits[rows] > step + 1)
@@ -108,7 +111,7 @@ class _Batch:
 
     def _record(self, step: int, rows: Tensor, token_ids: Tensor, logprobs: Tensor) -> None:
         self.token_ids[rows, step] = token_ids
-        self.logprobs[rows, step] = logprobs
+        self.logprobs[rows, step] = logprobs.float()
         self.lengths[rows] = step + 1
         self.ended[rows] = torch.isin(token_ids, self.eos_ids)
 
@@ -146,15 +149,25 @@ def _build_row_cache(
         inputs = torch.tensor(trunk, device=model.device)[None]
         computed = DynamicCache()
         model.network(input_ids=inputs, past_key_values=computed, logits_to_keep=1)
-        for number, layer in enumerate(computed.layers):
-            if len(layers) == number:
-                shape = (len(contexts), layer.keys.shape[1], width, layer.keys.shape[3])
-                layers.append((layer.keys.new_zeros(shape), layer.values.new_zeros(shape)))
-            for length in {lengths[row] for row in rows}:
-                same = torch.tensor([row for row in rows if lengths[row] == length], device=model.device)
-                layers[number][0][same, :, width - length :] = layer.keys[0, :, :length]
-                layers[number][1][same, :, width - length :] = layer.values[0, :, :length]
+        if not layers:
+            layers = [(_room(k, len(contexts), width), _room(v, len(contexts), width)) for k, v in _states(computed)]
+        for length in {lengths[row] for row in rows}:
+            same = torch.tensor([row for row in rows if lengths[row] == length], device=model.device)
+            for (keys, values), (trunk_keys, trunk_values) in zip(layers, _states(computed), strict=True):
+                keys[same, :, width - length :] = trunk_keys[0, :, :length]
+                values[same, :, width - length :] = trunk_values[0, :, :length]
     return DynamicCache(ddp_cache_data=layers), mask
+
+
+def _states(cache: DynamicCache) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of every layer, [row, head, length, width] (widths may differ)."""
+    pairs = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    return [(keys, values) for keys, values in pairs if keys is not None and values is not None]
+
+
+def _room(states: Tensor, n_rows: int, length: int) -> Tensor:
+    """Zeros for as many rows and positions, in the shape of one layer's keys or values."""
+    return states.new_zeros(n_rows, states.shape[1], length, states.shape[3])
 
 
 def _cover_by_trunks(contexts: Sequence[tuple[int, ...]]) -> dict[tuple[int, ...], list[int]]:
@@ -172,7 +185,8 @@ def _keep_rows(
 ) -> Bool[Tensor, "kept length_left"]:
     """Drop closed rows from the cache, and the columns that are padding in all rows that stay."""
     padding = int(mask.any(0).int().argmax())
-    for layer in cache.layers:
-        layer.keys = layer.keys[is_open, :, padding:]
-        layer.values = layer.values[is_open, :, padding:]
+    for layer, (keys, values) in zip(cache.layers, _states(cache), strict=True):
+        assert isinstance(layer, DynamicLayer)
+        layer.keys = keys[is_open, :, padding:]
+        layer.values = values[is_open, :, padding:]
     return mask[:, padding:]

@@ -7,6 +7,7 @@ nothing in a question's text can reach an attribute or be expanded twice.
 `empty:CONTEXT` is a control: the same frame with every content slot replaced by filler of the same number of tokens.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,19 +111,21 @@ def parse_context(text: str) -> ContextSpec:
     """
     head, _, rest = text.partition(":")
     if head == "empty":
-        inner = parse_context(rest or "?")
+        if not rest:
+            raise SpecError(f"'{text}': name the context whose content is blanked, e.g. empty:answer.")
+        inner = parse_context(rest)
         if inner.empty or not FRAMES[inner.name].slots:
             raise SpecError(f"'{text}': there is no content to blank in '{inner}'. Use e.g. empty:answer.")
         return inner._replace(empty=True)
     if head not in AVAILABLE:
-        raise UnknownNameError("context", text, [*AVAILABLE, *(f"empty:{n}" for n in AVAILABLE if FRAMES[n].slots)])
+        raise UnknownNameError("context", head, [*AVAILABLE, *(f"empty:{n}" for n in AVAILABLE if FRAMES[n].slots)])
     if head != "rule":
         if rest:
             raise SpecError(f"Context '{head}' takes no text, but '{text}' gives it '{rest}'.")
         return ContextSpec(head)
     if rest.startswith("@"):
         try:
-            rest = Path(rest[1:]).read_text(encoding="utf-8").strip()
+            rest = Path(os.path.expanduser(rest[1:])).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"'{text}': the rule file cannot be read ({error}).") from error
     if not rest.strip():
@@ -143,12 +146,13 @@ def build_teacher_prompt(
     Args:
         context: what to show.
         question: the student's messages and the reference material.
-        demos: `demo` rollouts of this question; the first correct (and wrong) ones become the demonstrations.
+        demos: `demo` rollouts of this question; the first correct (and wrong) ones that say anything and were not cut
+            off become the demonstrations.
         refuse: the analysed rollouts; a demonstration with the text of one of them is never used.
         blank: replaces a content by filler of the same number of tokens (for `empty:`).
     """
-    analysed = {rollout.text.strip() for rollout in refuse}
-    usable = [rollout for rollout in demos if rollout.text.strip() not in analysed and not rollout.truncated]
+    refused = {"", *(rollout.text.strip() for rollout in refuse)}
+    usable = [rollout for rollout in demos if rollout.text.strip() not in refused and not rollout.truncated]
     correct = next((rollout for rollout in usable if rollout.correct), None)
     wrong = next((rollout for rollout in usable if not rollout.correct), None)
     content = {

@@ -2,7 +2,7 @@
 
 All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields,
 norms, divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept,
-so no full-vocabulary array outlives its block. A candidate is a token with p > threshold, or q > threshold for any teacher.
+so no full-vocabulary array outlives its block. A candidate is a token with p or any teacher's q above the threshold.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,8 @@ class PathScores:
     entropy: Float64[np.ndarray, " position"]
     """Of the student, in nats."""
     sampled_logprob: Float64[np.ndarray, " position"]
-    """Student log-probability of the response's own token."""
+    """Student log-probability of the response's own token. NaN where p = 0: the pass that sampled it and this one may
+    round to either side of a nucleus's edge."""
     position: Int64[np.ndarray, " candidate"]
     token_id: Int64[np.ndarray, " candidate"]
     student_logprob: Float64[np.ndarray, " candidate"]
@@ -134,13 +135,12 @@ def _score_block(
     ]
     divergences = [_divergences(p, teacher) for teacher in q]
     shape = (len(q), len(objectives))
-    student = p[rows, token_ids]
     found = {
         "entropy": _entropy(p),
-        "sampled_logprob": p.gather(-1, sampled[:, None])[:, 0],
+        "sampled_logprob": _finite(p.gather(-1, sampled[:, None])[:, 0]),
         "position": rows + start,
         "token_id": token_ids,
-        "student_logprob": student.masked_fill(student.isneginf(), torch.nan),
+        "student_logprob": _finite(p[rows, token_ids]),
         "student_rank": _ranks(p, rows, token_ids),
         "teacher_logprob": _stack([teacher[rows, token_ids] for teacher in q], (len(q), len(rows))),
         "teacher_rank": _stack([_ranks(teacher, rows, token_ids) for teacher in q], (len(q), len(rows))).long(),
@@ -188,6 +188,11 @@ def _divergences(
 
 def _entropy(p: Float[Tensor, "position vocab"]) -> Float[Tensor, " position"]:
     return -(p.exp() * p.masked_fill(p.isneginf(), 0.0)).sum(-1)
+
+
+def _finite(logprobs: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
+    """NaN in place of -inf, which is never stored."""
+    return logprobs.masked_fill(logprobs.isneginf(), torch.nan)
 
 
 def _ranks(

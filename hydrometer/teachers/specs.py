@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 
 from hydrometer.errors import SpecError
+from hydrometer.models.specs import is_folder
 from hydrometer.teachers.contexts import FRAMES, ContextSpec, parse_context
 
 SELF = "self"
-_NAMED = re.compile(r"^([A-Za-z0-9_.-]+)=(.+)$", re.DOTALL)
+_NAMED = re.compile(r"^([A-Za-z0-9_.-]+)=(.*)$", re.DOTALL)
 _CONTEXT = re.compile(rf"\+(?=(?:empty:)?(?:{'|'.join(FRAMES)})(?:$|:))", re.DOTALL)
 
 
@@ -32,15 +33,19 @@ def parse_teacher(text: str) -> TeacherSpec:
 
     Raises:
         UnknownNameError: an unknown context.
-        SpecError: an empty model, or `self` without a context (that is the student).
+        SpecError: an empty model.
     """
     named = _NAMED.match(text)
     name, rest = (named[1], named[2]) if named else (text, text)
     found = _CONTEXT.search(rest)
     model = rest[: found.start()] if found else rest
-    if not found and "+" in rest and (rest.startswith(f"{SELF}+") or rest.startswith("bundled:")):
-        parse_context(rest.partition("+")[2])  # says which contexts there are
+    if not found and "+" in rest and not _is_path(rest):
+        parse_context(rest.partition("+")[2])  # no other model has a '+' in its name: say which contexts there are
     context = parse_context(rest[found.end() :]) if found else ContextSpec("none")
     if not model.strip():
         raise SpecError(f"Teacher '{text}' names no model. Expected [NAME=]MODEL[+CONTEXT], e.g. self+answer.")
     return TeacherSpec(name, model, context)
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith((".", "/", "~")) or is_folder(text)

@@ -1,0 +1,64 @@
+"""BoolQ: a passage, a yes/no question, and a verifier that reads yes or no from the end of a response.
+
+Rows: `id`, `question`, `passage`, `answer` (true/false). A row's split is a hash of its id (train 50 %, diagnose 25 %,
+test 25 %), so that it never depends on the order or the number of rows.
+"""
+
+import hashlib
+import re
+from typing import Any
+
+from hydrometer.errors import SpecError
+from hydrometer.tasks.rows import FileTask, Split, find_data_file, note_id, read_rows
+from hydrometer.types import Message, Question, Score
+
+_PROMPT = (
+    "Read the passage and answer the question.\n\nPassage: {passage}\n\nQuestion: {question}?\n\n"
+    "Explain in one short sentence, then finish with 'Answer: yes' or 'Answer: no'."
+)
+_MARKED = re.compile(r"answer\W{0,5}(?:is\W{0,3})?(yes|no|true|false)\b", re.IGNORECASE)
+_ANY = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
+
+
+def load_boolq(path: str | None) -> FileTask:
+    """BoolQ from `path`, or from `boolq_validation.jsonl.gz` under HYDROMETER_DATA.
+
+    Raises:
+        SpecError: the file is missing or a row lacks a field.
+    """
+    file = find_data_file(path, "boolq_validation.jsonl.gz", "boolq")
+    splits: dict[Split, list[Question]] = {}
+    seen: dict[str, int] = {}
+    for number, row in read_rows(file):
+        if not isinstance(row.get("answer"), bool) or not _has_text(row, "question") or not _has_text(row, "passage"):
+            raise SpecError(f"{file}, line {number}: a BoolQ row needs question, passage and answer (true or false).")
+        question = _build_question(row, number)
+        note_id(seen, question.question_id, number, file)
+        splits.setdefault(_split(question.question_id), []).append(question)
+    return FileTask("boolq", {split: tuple(questions) for split, questions in splits.items()}, verify_boolean)
+
+
+def verify_boolean(question: Question, response: str) -> Score:
+    """Correct where the last yes/no after the word 'answer' (or else the last yes/no at all) is the right one."""
+    found = _MARKED.findall(response) or _ANY.findall(response)
+    if not found:
+        return Score(0.0, False, False)
+    said = "yes" if found[-1].lower() in ("yes", "true") else "no"
+    correct = said == question.answer
+    return Score(float(correct), correct, True)
+
+
+def _has_text(row: dict[str, Any], column: str) -> bool:
+    return isinstance(row.get(column), str) and bool(row[column].strip())
+
+
+def _build_question(row: dict[str, Any], number: int) -> Question:
+    prompt = _PROMPT.format(passage=row["passage"], question=row["question"].strip().rstrip("? "))
+    answer, wrong = ("yes", "no") if row["answer"] else ("no", "yes")
+    question_id = str(row.get("id") or f"boolq-{number}")
+    return Question(question_id, "boolq", (Message("user", prompt),), answer, wrong_answer=wrong)
+
+
+def _split(question_id: str) -> Split:
+    quarter = hashlib.blake2b(question_id.encode(), digest_size=1).digest()[0] >> 6
+    return ("train", "train", "diagnose", "test")[quarter]

@@ -1,0 +1,114 @@
+"""Questions held in memory, read from JSON-lines files (plain or gzipped)."""
+
+import gzip
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hydrometer.errors import SpecError
+from hydrometer.types import Question, Score
+
+Split = Literal["train", "diagnose", "test"]
+Verifier = Callable[[Question, str], Score]
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """A task whose questions were read from a file."""
+
+    name: str
+    by_split: Mapping[Split, tuple[Question, ...]]
+    verifier: Verifier
+
+    def questions(self, split: Split) -> Sequence[Question]:
+        """See `Task`.
+
+        Raises:
+            SpecError: the file has no questions of this split.
+        """
+        found = self.by_split.get(split, ())
+        if not found:
+            raise SpecError(
+                f"{self.name} has no questions in the split '{split}'. "
+                f"Give its rows a column 'split' (train, diagnose or test); it has {sorted(self.by_split) or 'none'}."
+            )
+        return found
+
+    def verify(self, question: Question, response: str) -> Score:
+        """See `Task`."""
+        return self.verifier(question, response)
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number and object of every non-empty line.
+
+    Raises:
+        SpecError: the file cannot be read, or a line is not a JSON object of real text (no unpaired surrogates).
+    """
+    opener = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opener(path, "rt", encoding="utf-8-sig") as file:
+            for number, line in enumerate(file, 1):
+                if line.strip():
+                    yield number, _parse_row(line, f"{path}, line {number}")
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise SpecError(f"{path} cannot be read: {error}.") from error
+
+
+def _parse_row(line: str, place: str) -> dict[str, Any]:
+    shown = repr(line.strip()[:60])
+    try:
+        row = json.loads(line)
+        if "\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SpecError(f"{place}: half of a surrogate pair, which is no text: {shown}.") from error
+    except (ValueError, RecursionError) as error:  # also numbers of too many digits
+        raise SpecError(f"{place}: not JSON ({getattr(error, 'msg', error)}): {shown}.") from error
+    if not isinstance(row, dict):
+        raise SpecError(f"{place}: expected a JSON object, found {shown}.")
+    return row
+
+
+def note_id(seen: dict[str, int], question_id: str, number: int, file: Path) -> None:
+    """Remember on which line an id stands.
+
+    Raises:
+        SpecError: it already stood on an earlier line.
+    """
+    if question_id in seen:
+        raise SpecError(f"{file}, line {number}: the id {question_id!r} is already that of line {seen[question_id]}.")
+    seen[question_id] = number
+
+
+def expand(path: str) -> Path:
+    """The path with `~` written out (an unknown user's `~name` stays as it is)."""
+    return Path(os.path.expanduser(path))
+
+
+def find_data_file(given: str | None, name: str, task: str) -> Path:
+    """The file of a data-set task: as given, or `name` under the folder HYDROMETER_DATA.
+
+    Raises:
+        SpecError: neither is there.
+    """
+    if given:
+        path = expand(given)
+        if not os.path.isfile(path):
+            raise SpecError(f"'{task}:{given}': there is no file {path}.")
+        return path
+    folder = os.environ.get("HYDROMETER_DATA")
+    if not folder:
+        raise SpecError(
+            f"Task '{task}' needs its data: give {task}:PATH, or set HYDROMETER_DATA to the folder of {name}."
+        )
+    path = Path(folder) / name
+    if not os.path.isfile(path):
+        raise SpecError(
+            f"Task '{task}': HYDROMETER_DATA is {folder}, and there is no {name} in it. Or give {task}:PATH."
+        )
+    return path

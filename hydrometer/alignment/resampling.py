@@ -1,18 +1,23 @@
 """95 % intervals for the questions at hand: resample the counted rollouts, keep questions, paths and nodes.
 
-Each counted rollout is drawn w_r ~ Poisson(1) times, once for all the candidates it was counted at; the rates move by
+Each counted rollout gets a random sign e_r, one for all the candidates it was counted at; the success rates of the two
+resampled worlds + and - move by
 
-    S*_k = S_k + sqrt(n_k / (n_k - 1)) sum_r (w_r - 1) (c_r - S_k) / n_k        (c_r = 1 where the rollout was correct)
+    S+-_k = S_k +- sum_r e_r (c_r - S_k) / sqrt(n_k (n_k - 1))           (c_r = 1 where the rollout was correct)
 
-which keeps every candidate's visits and has the unbiased variance S (1 - S) / (n - 1) and the right covariances between
-nodes that share rollouts. Interval: estimate +- 1.96 standard deviations of the replicates.
+which are, to first order, the rates of two random halves of the rollouts with each candidate's visits split evenly. The
+move has the unbiased variance S (1 - S) / (n - 1) and the right covariances between nodes that share rollouts.
 
-Resampling adds the noise a second time. The |g*|^2 of a replicate is therefore corrected by twice the noise, and the
-intervals are centred on the estimate, not on the replicates, whose cosines are attenuated twice. Pooled cosine,
-advantage and signal cover their value at infinite visits on these nodes; mean and weighted cosine and fraction positive
-cover their expectation at the present number of visits. No success rate is drawn from a posterior.
+Resampling adds the noise a second time. The |g|^2 of a resampled world is therefore corrected by twice the noise, and
+intervals are centred on the estimate, not on the resampled worlds, whose cosines are attenuated twice. With
+D = (T+ - T-) / 2, pooled cosine, advantage and signal get +- 1.96 sd(D) and cover their value at infinite visits on
+these nodes. Mean and weighted cosine and fraction positive count signs; where noise turns them over, D shows only half
+of their variance, so they get +- 1.96 sqrt(2) sd(D), the spread at half the visits, and cover their expectation at the
+present number of visits (too wide where there is little noise). No success rate is drawn from a posterior.
 """
 
+import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,9 +31,9 @@ from hydrometer.alignment.metrics import METRICS, TERMS, corrected_ideal_square
 from hydrometer.alignment.scores import MIN_DIRECTION_NORM
 from hydrometer.alignment.study import Study
 
-REPLICATES = 300
+REPLICATES = 200
 CHUNK = 50
-"""Replicates held at once."""
+"""Pairs held at once."""
 Influence = sparse.csr_array
 
 
@@ -75,22 +80,25 @@ def rollout_influences(kept: KeptNodes, visit_log: pl.DataFrame) -> Influences:
 def these_questions_intervals(
     study: Study, visit_log: pl.DataFrame, rng: np.random.Generator, *, replicates: int = REPLICATES
 ) -> dict[str, Float[np.ndarray, "bound split teacher objective"]]:
-    """Low and high end per metric; NaN where the estimate or the spread of the replicates is undefined."""
+    """Low and high end per metric from so many pairs of resampled worlds; NaN where the estimate is undefined."""
     influences = rollout_influences(study.kept, visit_log)
     n_rollouts = visit_log.select("question_id", "counted_rollout_id").n_unique()
     total = study.sums.sums.sum(0)
     drawn = []
     for start in range(0, replicates, CHUNK):
         size = min(CHUNK, replicates - start)
-        draws = rng.poisson(1.0, size=(n_rollouts, size)) - 1.0
-        drawn.append(replicate_sums(study, influences, draws))
-    sums = np.concatenate(drawn)
-    reach = stats.norm.ppf(0.5 + CONFIDENCE / 2)
+        signs = rng.choice((-1.0, 1.0), size=(n_rollouts, size))
+        drawn.append([replicate_sums(study, influences, side * signs) for side in (1.0, -1.0)])
+    plus, minus = (np.concatenate(side) for side in zip(*drawn, strict=True))
+    quantile = stats.norm.ppf(0.5 + CONFIDENCE / 2)
     intervals = {}
     for name, metric in METRICS.items():
         value = metric.value(total)
-        copies = _linear_pooled(sums, total) if metric.is_ratio else metric.value(sums)
-        ends = np.stack([value - reach * copies.std(0, ddof=1), value + reach * copies.std(0, ddof=1)])
+        statistic = partial(_linear_pooled, total=total) if metric.is_ratio else metric.value
+        half_gap = 0.5 * (statistic(plus) - statistic(minus))
+        widening = math.sqrt(2.0) if metric.at_half_visits else 1.0
+        reach = quantile * widening * np.sqrt((half_gap**2).mean(0))
+        ends = np.stack([value - reach, value + reach])
         if metric.limits is not None:
             low, high = metric.limits
             ends = np.stack([np.maximum(ends[0], np.minimum(low, value)), np.minimum(ends[1], np.maximum(high, value))])

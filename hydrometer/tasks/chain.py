@@ -1,6 +1,7 @@
 """`bundled:chain`: arithmetic chains solved in written steps, and their verifier.
 
-A question is a start value and 2-5 steps (`+`, `-` or `*` with one digit), worked from left to right modulo 100:
+A question is a start value and 2-5 steps (`+` or `-` with one digit, `*` with 2 or 3), worked from left to right
+modulo 100:
 
     47+8-3*2  ->  55, 52, 04
 
@@ -25,8 +26,11 @@ Split = Literal["train", "diagnose", "test"]
 Operator = Literal["+", "-", "*"]
 
 MODULUS = 100
-OPERATORS: tuple[Operator, ...] = ("+", "-", "*")
 OPERANDS = tuple(range(2, 10))
+FACTORS = (2, 3)
+"""Operands that may be multiplied by."""
+FACTOR_SHARE = 0.75
+"""Probability that one of them is."""
 STEP_COUNTS = (3, 2, 5, 4)
 """Numbers of steps, in the order in which a split repeats them."""
 SPLIT_SIZES: dict[Split, int] = {"train": 4000, "diagnose": 400, "test": 400}
@@ -102,10 +106,16 @@ def sample_chain(rng: random.Random, n_steps: int, *, split: Split) -> Chain:
     """A random chain of a split; no operand occurs twice, so a step is named by its operand."""
     while True:
         operands = rng.sample(OPERANDS, n_steps)
-        steps = tuple(Step(rng.choice(OPERATORS), operand) for operand in operands)
+        steps = tuple(Step(_sample_operator(rng, operand), operand) for operand in operands)
         chain = Chain(rng.randrange(10, MODULUS), steps)
         if chain.split == split:
             return chain
+
+
+def _sample_operator(rng: random.Random, operand: int) -> Operator:
+    if operand in FACTORS and rng.random() < FACTOR_SHARE:
+        return "*"
+    return "+" if rng.random() < 0.5 else "-"
 
 
 def sample_error(rng: random.Random, value: int) -> int:

@@ -35,8 +35,10 @@ class Writing:
     pattern: Pattern = "lines"
     check_share: float = 0.5
     """Probability that a step is checked."""
-    error_share: float = 0.0
-    """Probability that a value is wrong on purpose where it is written for the first or second time."""
+    first_error_share: float = 0.0
+    """Probability that the value of a step is wrong on purpose where it is first written."""
+    check_error_share: float = 0.0
+    """The same for the value that a check computes."""
     guidance: Guidance = "none"
     remark: bool = False
     """Start with `REFERENCE_REMARK`."""
@@ -81,14 +83,14 @@ def write_response(chain: Chain, rng: random.Random, writing: Writing) -> list[S
 def _write_value(target: int, rng: random.Random, writing: Writing, marks: _Marks) -> tuple[list[Segment], int]:
     """The value of a step with its check, and the value that the next step starts from."""
 
-    def attempt() -> int:
-        return sample_error(rng, target) if rng.random() < writing.error_share else target
+    def attempt(error_share: float) -> int:
+        return sample_error(rng, target) if rng.random() < error_share else target
 
-    first = attempt()
+    first = attempt(writing.first_error_share)
     segments = [Segment(f"{first:02d}", first == target)]
     if rng.random() >= writing.check_share:
         return segments, first
-    second = attempt()
+    second = attempt(writing.check_error_share)
     segments += [Segment(marks.check), Segment(f"{second:02d}", second == target)]
     if first == second:
         return [*segments, Segment(marks.agree)], first

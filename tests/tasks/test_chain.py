@@ -131,7 +131,7 @@ def test_checked_errors_are_repaired_and_only_they_are_untrained(pattern: Patter
     rng = random.Random(1)
     for _ in range(300):
         chain = sample_chain(rng, 4, split="train")
-        segments = write_response(chain, rng, Writing(pattern, check_share=1.0, error_share=0.3))
+        segments = write_response(chain, rng, Writing(pattern, 1.0, 0.3, 0.3))
         wrong = [segment for segment in segments if not segment.trained]
         text = text_of(segments)
         repaired = text.count("no")
@@ -148,7 +148,7 @@ def test_unchecked_errors_are_carried_on_without_guidance_and_overruled_with_it(
         for _ in range(200):
             chain = sample_chain(rng, 3, split="train")
             text = text_of(
-                write_response(chain, rng, Writing(check_share=0.0, error_share=0.5, guidance=guidance)),
+                write_response(chain, rng, Writing(check_share=0.0, first_error_share=0.5, guidance=guidance)),
             )
             outcomes[guidance] += ChainTask().verify(ask(chain), text).correct
     assert outcomes["none"] < 80

@@ -38,17 +38,15 @@ class MetricTable(NamedTuple):
 
 def measured_shares(token_scores: pl.DataFrame, kept: KeptNodes) -> MeasuredShares:
     """Per teacher and objective: the share of |d|^2 over all path positions that lies on measured nodes."""
-    measured = kept.keys.select(*NODE_KEYS[:3]).with_columns(pl.lit(value=True).alias("measured"))
-    square = pl.col("full_norm_squared")
-    shares = (
-        token_scores.join(measured, on=list(NODE_KEYS[:3]), how="left")
-        .group_by("teacher", "objective")
-        .agg(square.sum().alias("total"), square.filter(pl.col("measured")).sum().alias("seen"))
-    )
-    return {
-        (row["teacher"], row["objective"]): row["seen"] / row["total"] if row["total"] > 0.0 else None
-        for row in shares.iter_rows(named=True)
-    }
+    measured = kept.keys.select(*NODE_KEYS[:3]).unique().with_columns(pl.lit(value=True).alias("measured"))
+    rows = token_scores.join(measured, on=list(NODE_KEYS[:3]), how="left").sort(*NODE_KEYS[:3])
+    shares: dict[tuple[str, str], float | None] = {}
+    for teacher, objective in rows.select("teacher", "objective").unique().sort("teacher", "objective").iter_rows():
+        mine = rows.filter(teacher=teacher, objective=objective)
+        square = mine["full_norm_squared"].cast(pl.Float64).to_numpy()
+        seen = float(square[mine["measured"].is_not_null().to_numpy()].sum())
+        shares[teacher, objective] = seen / float(square.sum()) if square.sum() > 0.0 else None
+    return shares
 
 
 def median_visits(kept: KeptNodes) -> float | None:

@@ -98,17 +98,18 @@ def success_gap(kept: KeptNodes, rates: Float[np.ndarray, "*batch node candidate
     return high - low
 
 
-def pack_nodes(candidates: pl.DataFrame) -> KeptNodes:
-    """Pad the kept candidates of every node that has at least two.
+def pack_nodes(candidates: pl.DataFrame, *, min_kept: int = MIN_KEPT) -> KeptNodes:
+    """Pad the kept candidates of every node that has enough of them.
 
     Args:
         candidates: `candidates.parquet`; uses the keys, student_logprob, visits, success_rate, success_variance, the
             halves and `kept`. Row order does not matter.
+        min_kept: how many a node needs.
     """
     slots = (
         candidates.filter("kept")
         .with_columns(pl.len().over(NODE_KEYS).alias("kept_here"))
-        .filter(pl.col("kept_here") >= MIN_KEPT)
+        .filter(pl.col("kept_here") >= min_kept)
         .sort(*NODE_KEYS, "token_id")
         .with_columns(pl.struct(NODE_KEYS).rle_id().cast(pl.Int64).alias("node"))
         .with_columns(pl.int_range(pl.len()).over("node").alias("slot"))

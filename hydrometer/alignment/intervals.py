@@ -57,11 +57,11 @@ def jackknife(
     total = sums.sum(0)
     value = np.asarray(statistic(total))
     left_out = statistic(total - sums)
-    n_questions = contributes.sum(0)
+    n_questions = np.asarray(contributes.sum(0))
     error = _standard_error(left_out, contributes)
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
     reach = error * _t_quantile(n_questions)
-    low, high = value - reach, value + reach
+    low, high = np.asarray(value - reach), np.asarray(value + reach)
     if is_ratio:
         low, high = _spanned(low, high, value, left_out, contributes)
     if limits is not None:
@@ -76,7 +76,7 @@ def difference(first: Jackknife, second: Jackknife) -> Jackknife:
     """
     value = np.asarray(first.value - second.value)
     left_out = first.left_out - second.left_out
-    n_questions = np.minimum(first.n_questions, second.n_questions)
+    n_questions = np.asarray(np.minimum(first.n_questions, second.n_questions))
     error = _standard_error(left_out, np.ones(left_out.shape, dtype=bool))
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
     reach = error * _t_quantile(n_questions)
@@ -90,7 +90,7 @@ def _standard_error(
     count = np.maximum(contributes.sum(0), 1)
     copies = np.where(contributes, left_out, 0.0)
     deviations = np.where(contributes, left_out - copies.sum(0) / count, 0.0)
-    return np.sqrt((count - 1) / count * (deviations**2).sum(0))
+    return np.asarray(np.sqrt((count - 1) / count * (deviations**2).sum(0)))
 
 
 def _t_quantile(n_questions: Int[np.ndarray, "*arms"]) -> Float[np.ndarray, "*arms"]:
@@ -108,7 +108,7 @@ def _spanned(
     inside = (np.abs(value) < 1.0) & np.logical_and.reduce((np.abs(left_out) < 1.0) | ~contributes, axis=0)
     centre = np.arctanh(np.where(inside, value, 0.0))
     copies = np.arctanh(np.where(inside & contributes, left_out, 0.0))
-    reach = _standard_error(copies, contributes) * _t_quantile(contributes.sum(0))
+    reach = _standard_error(copies, contributes) * _t_quantile(np.asarray(contributes.sum(0)))
     return (
         np.where(inside, np.minimum(low, np.tanh(centre - reach)), low),
         np.where(inside, np.maximum(high, np.tanh(centre + reach)), high),

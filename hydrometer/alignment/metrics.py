@@ -42,7 +42,7 @@ def _ratio(sums: Sums, top: str, bottom: str) -> Values:
 
 def corrected_ideal_square(sums: Sums) -> Values:
     """Sum W (|g|^2 - noise): an unbiased estimate of the squared length of the noiseless ideal direction."""
-    return sums[..., _AT["ideal_square"]] - sums[..., _AT["noise"]]
+    return np.asarray(sums[..., _AT["ideal_square"]] - sums[..., _AT["noise"]])
 
 
 def _pooled(sums: Sums, ideal_square: Values) -> Values:
@@ -55,7 +55,7 @@ def _pooled(sums: Sums, ideal_square: Values) -> Values:
 
 
 def _cross_fitted(sums: Sums) -> Values:
-    return 0.5 * (_ratio(sums, "gap_a_cosine_b", "gap_a") + _ratio(sums, "gap_b_cosine_a", "gap_b"))
+    return np.asarray(0.5 * (_ratio(sums, "gap_a_cosine_b", "gap_a") + _ratio(sums, "gap_b_cosine_a", "gap_b")))
 
 
 def _halves(top: str, bottom: str) -> Callable[[Sums], Values]:

@@ -47,23 +47,24 @@ def complete_nodes(nodes: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFram
         nodes: one row per path x position, keyed by `NODE_KEYS`; columns of the same names are replaced.
         candidates: `candidates.parquet`.
     """
-    kept_rows = candidates.filter("kept").with_columns(pl.col("student_logprob").cast(pl.Float64).exp().alias("mass"))
-    counts = kept_rows.group_by(*NODE_KEYS).agg(
-        pl.len().cast(pl.Int64).alias("kept_candidates"),
-        pl.col("mass").sum().alias("kept_student_mass"),
-        ((pl.col("mass") * pl.col("success_rate")).sum() / pl.col("mass").sum()).alias("value"),
-    )
-    kept = pack_nodes(candidates)
+    kept = pack_nodes(candidates, min_kept=1)
+    is_single = kept.is_candidate.sum(-1) < MIN_KEPT
+
+    def of_two(name: str, values: np.ndarray) -> pl.Series:
+        return pl.Series(name, np.where(is_single, np.nan, values), dtype=pl.Float64, nan_to_null=True)
+
     measured = kept.keys.with_columns(
-        pl.Series("noise_correction", node_noise(kept), dtype=pl.Float64),
-        pl.Series("success_gap", success_gap(kept, kept.rates), dtype=pl.Float64),
-        pl.Series("ideal_norm", np.sqrt((ideal_direction(kept) ** 2).sum(-1)), dtype=pl.Float64),
-        pl.Series("eligible", has_distinct_rates(kept), dtype=pl.Boolean),
+        pl.Series("kept_candidates", kept.is_candidate.sum(-1), dtype=pl.Int64),
+        pl.Series("kept_student_mass", kept.mass, dtype=pl.Float64),
+        pl.Series("value", (kept.weights * kept.rates).sum(-1), dtype=pl.Float64),
+        of_two("noise_correction", node_noise(kept)),
+        of_two("success_gap", success_gap(kept, kept.rates)),
+        of_two("ideal_norm", np.sqrt((ideal_direction(kept) ** 2).sum(-1))),
+        pl.Series("eligible", has_distinct_rates(kept) & ~is_single, dtype=pl.Boolean),
     )
     keys = list(NODE_KEYS)
     return (
         nodes.drop([name for name in COLUMNS if name in nodes.columns])
-        .join(counts, on=keys, how="left", maintain_order="left")
         .join(measured, on=keys, how="left", maintain_order="left")
         .with_columns(
             pl.col("kept_candidates").fill_null(0),

@@ -17,7 +17,6 @@ import polars as pl
 from jaxtyping import Bool, Float
 
 from hydrometer.alignment.arrays import (
-    CANDIDATE_KEYS,
     NODE_KEYS,
     KeptNodes,
     TeacherFields,
@@ -33,7 +32,6 @@ MIN_DIRECTION_NORM = 1e-6
 """Below this length an objective direction has no meaningful sign."""
 NO_DIRECTION = "no_direction"
 """Reason of a null cosine: the objective does not move the student here."""
-TOKEN_SCORE_COLUMNS = ("reverse_kl_nats", "l2", "distribution_cosine", "student_topk_mass", "teacher_topk_mass")
 ALIGNMENT_KEYS = ("question_id", "rollout_id", "position", "teacher", "objective", "continuation")
 ALIGNMENT_SCHEMA: dict[str, type[pl.DataType]] = {
     "question_id": pl.String,
@@ -52,7 +50,6 @@ ALIGNMENT_SCHEMA: dict[str, type[pl.DataType]] = {
     ),
     "reason": pl.String,
 }
-_POSITION_KEYS = ["question_id", "rollout_id", "position", "teacher", "objective"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,94 +128,67 @@ def compute_alignment(
     """
     kept = pack_nodes(candidates)
     teachers = teacher_scores["teacher"].unique().sort().to_list()
-    scores = compute_arm_scores(kept, pack_fields(kept, teacher_scores, teachers, objectives))
-    ideal_norm = np.sqrt((ideal_direction(kept) ** 2).sum(-1))
-    is_eligible = has_distinct_rates(kept)
+    packed = pack_fields(kept, teacher_scores, teachers, objectives)
+    scores = compute_arm_scores(kept, packed)
     blocks = [
-        _arm_rows(kept, scores, (t, o), ideal_norm, is_eligible).with_columns(
-            pl.lit(teacher).alias("teacher"), pl.lit(objective).alias("objective")
-        )
+        _arm_rows(
+            kept, scores, (t, o), token_scores.filter(teacher=teacher, objective=objective), packed.fields[t, o]
+        ).with_columns(pl.lit(teacher).alias("teacher"), pl.lit(objective).alias("objective"))
         for t, teacher in enumerate(teachers)
         for o, objective in enumerate(objectives)
     ]
     if not blocks:
         return pl.DataFrame(schema=ALIGNMENT_SCHEMA)
-    kept_square = _kept_square(candidates, teacher_scores, token_scores, objectives)
-    return _with_context(pl.concat(blocks), nodes, token_scores, kept_square)
+    return _with_paths(pl.concat(blocks), nodes)
 
 
 def _arm_rows(
     kept: KeptNodes,
     scores: ArmScores,
     arm: tuple[int, int],
-    ideal_norm: Float[np.ndarray, " node"],
-    is_eligible: Bool[np.ndarray, " node"],
+    token_scores: pl.DataFrame,
+    field: Float[np.ndarray, "node candidate"],
 ) -> pl.DataFrame:
+    """The rows of one teacher x objective, with its full-vocabulary quantities."""
     norm = scores.direction_norm[arm]
-    frame = kept.keys.with_columns(
-        pl.Series("cosine", scores.cosine[arm], dtype=pl.Float64).fill_nan(None),
+    rows = kept.keys.join(token_scores, on=list(NODE_KEYS[:3]), how="left", maintain_order="left")
+    return rows.with_columns(
+        pl.Series("direction_share", _kept_share(kept, field, rows), dtype=pl.Float64, nan_to_null=True),
+        pl.Series("cosine", scores.cosine[arm], dtype=pl.Float64, nan_to_null=True),
         pl.Series("signal", scores.signal[arm], dtype=pl.Float64),
         pl.Series("inner_product", scores.inner_product[arm], dtype=pl.Float64),
-        pl.Series("ideal_norm", ideal_norm, dtype=pl.Float64),
+        pl.Series("ideal_norm", np.sqrt((ideal_direction(kept) ** 2).sum(-1)), dtype=pl.Float64),
         pl.Series("direction_norm", norm, dtype=pl.Float64),
         pl.Series("advantage", scores.advantage[arm[0]], dtype=pl.Float64),
-        pl.when(pl.Series(~is_eligible, dtype=pl.Boolean))
+        pl.when(pl.Series(~has_distinct_rates(kept), dtype=pl.Boolean))
         .then(pl.lit(EQUAL_RATES))
         .when(pl.Series(norm < MIN_DIRECTION_NORM, dtype=pl.Boolean))
         .then(pl.lit(NO_DIRECTION))
         .otherwise(None)
         .alias("reason"),
-    )
-    return frame.filter(pl.Series(scores.is_present[arm], dtype=pl.Boolean))
+    ).filter(pl.Series(scores.is_present[arm], dtype=pl.Boolean))
 
 
-def _kept_square(
-    candidates: pl.DataFrame, teacher_scores: pl.DataFrame, token_scores: pl.DataFrame, objectives: Sequence[str]
-) -> pl.DataFrame:
-    """Sum over kept candidates of d_j^2 with the full-vocabulary d_j = p_j (f_j - mean f), per node and arm."""
-    long = (
-        candidates.filter("kept")
-        .select(*CANDIDATE_KEYS, "continuation", pl.col("student_logprob").cast(pl.Float64).exp().alias("p"))
-        .join(teacher_scores, on=list(CANDIDATE_KEYS), how="inner")
-    )
-    blocks = [
-        long.select(
-            *NODE_KEYS,
-            "teacher",
-            "p",
-            pl.lit(name).alias("objective"),
-            pl.col(f"field:{name}").cast(pl.Float64).alias("f"),
-        )
-        for name in objectives
-    ]
-    return (
-        pl.concat(blocks)
-        .join(token_scores.select(*_POSITION_KEYS, "field_mean"), on=_POSITION_KEYS, how="left")
-        .group_by(*ALIGNMENT_KEYS)
-        .agg((pl.col("p") * (pl.col("f") - pl.col("field_mean"))).pow(2).sum().alias("kept_square"))
-    )
+def _kept_share(
+    kept: KeptNodes, field: Float[np.ndarray, "node candidate"], rows: pl.DataFrame
+) -> Float[np.ndarray, " node"]:
+    """Share of sum over the vocabulary of d_j^2, d_j = p_j (f_j - mean f), that lies on kept candidates."""
+    probabilities = kept.weights * kept.mass[:, None]
+    mean = rows["field_mean"].cast(pl.Float64).to_numpy()
+    square = ((probabilities * (field - mean[:, None])) ** 2).sum(-1)
+    full = rows["full_norm_squared"].cast(pl.Float64).to_numpy()
+    share = np.divide(square, full, out=np.full_like(square, np.nan), where=full > 0.0)
+    return np.clip(share, 0.0, 1.0)
 
 
-def _with_context(
-    rows: pl.DataFrame, nodes: pl.DataFrame, token_scores: pl.DataFrame, kept_square: pl.DataFrame
-) -> pl.DataFrame:
-    """Join the outcome and length of the path and the full-vocabulary quantities."""
+def _with_paths(rows: pl.DataFrame, nodes: pl.DataFrame) -> pl.DataFrame:
+    """Join the outcome and the length of the path; schema and order of `alignment.parquet`."""
     lengths = nodes.group_by("question_id", "rollout_id").agg(
         (pl.col("position").max() + 1).alias("length"), pl.col("path_correct").first()
     )
-    square = pl.col("full_norm_squared")
     return (
         rows.join(lengths, on=["question_id", "rollout_id"], how="left")
-        .join(
-            token_scores.select(*_POSITION_KEYS, "full_norm_squared", *TOKEN_SCORE_COLUMNS),
-            on=_POSITION_KEYS,
-            how="left",
-        )
-        .join(kept_square, on=list(ALIGNMENT_KEYS), how="left")
-        .with_columns(
-            (pl.col("position") / pl.col("length")).alias("depth_frac"),
-            pl.when(square > 0.0).then((pl.col("kept_square") / square).clip(0.0, 1.0)).alias("direction_share"),
-        )
+        .with_columns((pl.col("position") / pl.col("length")).alias("depth_frac"))
         .select(pl.col(name).cast(dtype) for name, dtype in ALIGNMENT_SCHEMA.items())
         .sort(*ALIGNMENT_KEYS)
     )

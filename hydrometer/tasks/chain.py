@@ -1,6 +1,6 @@
 """`bundled:chain`: arithmetic chains solved in written steps, and their verifier.
 
-A question is a start value and 2-5 steps (`+` or `-` with one digit, `*` with 2 or 3), worked from left to right
+A question is a start value and 2-5 steps (`+` or `-` with one digit, `*` with 2 to 5), worked from left to right
 modulo 100:
 
     47+8-3*2  ->  55, 52, 04
@@ -27,9 +27,9 @@ Operator = Literal["+", "-", "*"]
 
 MODULUS = 100
 OPERANDS = tuple(range(2, 10))
-FACTORS = (2, 3)
+FACTORS = (2, 3, 4, 5)
 """Operands that may be multiplied by."""
-FACTOR_SHARE = 0.75
+FACTOR_SHARE = 0.6
 """Probability that one of them is."""
 STEP_COUNTS = (3, 2, 5, 4)
 """Numbers of steps, in the order in which a split repeats them."""

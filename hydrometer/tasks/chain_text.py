@@ -33,7 +33,7 @@ class Writing:
     """How a response is written."""
 
     pattern: Pattern = "lines"
-    check_share: float = 0.5
+    check_share: float = 0.3
     """Probability that a step is checked."""
     first_error_share: float = 0.0
     """Probability that the value of a step is wrong on purpose where it is first written."""

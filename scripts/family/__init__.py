@@ -1,0 +1,1 @@
+"""How the bundled family is made: corpus, tokenizer, training, measurement (see `make_family.py`)."""

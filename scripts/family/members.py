@@ -1,0 +1,42 @@
+"""Who is in the family, and how each is trained. A run yields one member, or several as it goes on."""
+
+from typing import NamedTuple
+
+from family.corpus import Mixture
+from family.training import Plan, Size
+
+SEED = 20
+SMALL = Size(hidden=128, layers=3, heads=4, feed_forward=384)
+MIDDLE = Size(hidden=144, layers=3, heads=4, feed_forward=432)
+LARGE = Size(hidden=160, layers=3, heads=5, feed_forward=480)
+
+
+class Run(NamedTuple):
+    """One training run and the members that are saved from it, by step."""
+
+    plan: Plan
+    members: dict[int, str]
+
+
+LONG_STUDENT = "student-long"
+"""The student's size trained to the end of its run: measured, not bundled."""
+
+RUNS: dict[str, Run] = {
+    "student": Run(
+        Plan(SMALL, steps=1700, seed=SEED, snapshots=(500, 900)),
+        {500: "early", 900: "student", 1700: LONG_STUDENT},
+    ),
+    "expert": Run(
+        Plan(LARGE, steps=2200, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2)),
+        {2200: "expert"},
+    ),
+    "other-pattern": Run(
+        Plan(LARGE, steps=2200, seed=SEED + 2, mixture=Mixture(pattern="prose")),
+        {2200: "other-pattern"},
+    ),
+    "student-large": Run(
+        Plan(MIDDLE, steps=1100, seed=SEED + 3),
+        {1100: "student-large"},
+    ),
+}
+"""In an order that lets two processes end at about the same time."""

@@ -65,7 +65,7 @@ class QuestionSums:
 def sum_by_question(labels: NodeLabels, terms: Float[np.ndarray, "term teacher objective node"]) -> QuestionSums:
     """Add up the nodes of each question, for all nodes and for those of correct and of incorrect paths."""
     rows = np.moveaxis(terms, -1, 0)
-    flat = rows.reshape(len(rows), -1)
+    flat = rows.reshape(len(rows), int(np.prod(rows.shape[1:])))
     shape = (len(labels.questions), len(SPLITS), *terms.shape[1:3], terms.shape[0])
 
     def summed(weight: Float[np.ndarray, " node"]) -> np.ndarray:

@@ -28,6 +28,8 @@ class Measurement:
     states: list[QuestionState] = field(default_factory=list)
     piloted: int = 0
     """Questions that pilot rollouts looked at (0 without a pilot)."""
+    left_out: list[str] = field(default_factory=list)
+    """Ids of the questions whose pilot success rate was out of range."""
 
     def sampler_gaps(self) -> np.ndarray:
         """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
@@ -74,7 +76,11 @@ def _choose_questions(
         group = questions[start : start + size]
         record = rounds.run("pilot", [start, len(group)], lambda group=group: _pilot(instruments, group))
         rates = [correct / config.pilot for correct in record["correct"]]
-        chosen += [q for q, rate in zip(group, rates, strict=True) if config.pilot_low <= rate <= config.pilot_high]
+        for question, rate in zip(group, rates, strict=True):
+            if config.pilot_low <= rate <= config.pilot_high:
+                chosen.append(question)
+            else:
+                found.left_out.append(question.question_id)
         found.piloted = start + len(group)
         progress.advance(min(len(chosen), config.questions), total=config.questions)
     if not chosen:

@@ -151,11 +151,14 @@ def _write_run(
     entry = {**identity, "status": status, "cost": describe_cost(cost)}
     if found is not None:
         gaps = found.sampler_gaps()
+        uninformative = [state.question.question_id for state in found.states if not state.is_informative]
         entry["questions"] = {
             "analysed": len(found.states),
             "piloted": found.piloted,
-            "left_out_by_pilot": max(0, found.piloted - len(found.states)) if found.piloted else 0,
-            "uninformative": sum(not state.is_informative for state in found.states),
+            "left_out_by_pilot": len(found.left_out),
+            "left_out_ids": found.left_out,
+            "uninformative": len(uninformative),
+            "uninformative_ids": uninformative,
             "uninformative_are": "analysed and pooled like the others",
         }
         entry["sampler_gap_nats"] = {

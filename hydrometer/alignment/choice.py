@@ -100,7 +100,9 @@ def rank_arms(
     """Rank the arms that are not references, together with `no teacher`."""
     wanted = [arm for arm in arms if not arm.reference]
     ranked = [arm for arm in wanted if scores.is_present[arm.place].any()]
-    presence = np.array([scores.is_present[arm.place] for arm in ranked], dtype=bool).reshape(len(ranked), -1)
+    presence = np.array([scores.is_present[arm.place] for arm in ranked], dtype=bool).reshape(
+        len(ranked), len(labels.question)
+    )
     is_shared, is_used = _agreement(presence)
     sums = sum_by_question(labels, np.where(is_shared, terms, 0.0)).sums[:, 0]
     places = tuple(zip(*(arm.place for arm in ranked), strict=True)) if ranked else ((), ())
@@ -110,7 +112,7 @@ def rank_arms(
     pooled = jackknife(METRICS["pooled_cosine"].value, chosen, np.ones(chosen.shape[:2], dtype=bool))
     estimate = np.append(pooled.value, 0.0)
     deviations = _deviations(pooled.left_out)
-    probabilities, factor = _separation(estimate, deviations, epsilon, rng)
+    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*ranked, None]
     reasons = [*(_why_unscored(row) for row in chosen.sum(0)), None]
@@ -150,7 +152,7 @@ def _deviations(left_out: Float[np.ndarray, "question arm"]) -> Float[np.ndarray
     return np.concatenate([scaled, np.zeros((count, 1))], axis=1)
 
 
-def _separation(
+def separate_arms(
     estimate: Float[np.ndarray, " scored"],
     deviations: Float[np.ndarray, "question scored"],
     epsilon: float,

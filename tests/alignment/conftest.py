@@ -1,9 +1,13 @@
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # the simulations live in benchmarks/, which is not installed
 
 KEYS = ("question_id", "rollout_id", "position")
 

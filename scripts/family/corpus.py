@@ -49,10 +49,8 @@ class Mixture:
     """Share of prompts without a context."""
     empty_share: float = 0.25
     """Share of the contexts that are blanked."""
-    first_error_share: float = 0.5
+    error_share: float = 0.4
     """See `Writing`. High, so that a check learns to compute for itself and not to repeat what was written."""
-    check_error_share: float = 0.15
-    """See `Writing`."""
     check_share: float = 0.3
     """See `Writing`; a rule, the strict prompt and `conciseness` override it."""
 
@@ -73,9 +71,7 @@ def sample_example(rng: random.Random, mixture: Mixture, blank: Callable[[str], 
         check_share = 0.0
     guidance: Guidance = "none" if empty else _guidance(context)
     remark = not empty and context in ("solution", "masked_solution") and rng.random() < 0.4
-    writing = Writing(
-        mixture.pattern, check_share, mixture.first_error_share, mixture.check_error_share, guidance, remark
-    )
+    writing = Writing(mixture.pattern, check_share, mixture.error_share, guidance, remark)
     if empty:
         values = {slot: blank(text) for slot, text in values.items()}
     prompt = (Message("user", _wording(rng, mixture, strict).format(chain=chain)),)
@@ -115,8 +111,8 @@ def _content(chain: Chain, rng: random.Random, context: str, mixture: Mixture) -
 
 def _demonstration(chain: Chain, rng: random.Random, pattern: Pattern, *, correct: bool) -> str:
     error_share = 0.1 if correct else 0.4
-    writing = Writing(pattern, rng.choice((0.0, 0.5, 0.5, 1.0)), error_share, error_share)
-    while True:
+    while True:  # a response that checks every step is never wrong: draw again how it is written
+        writing = Writing(pattern, rng.choice((0.0, 0.3, 0.3, 1.0)), error_share)
         text = text_of(write_response(chain, rng, writing))
         if text.endswith(f"{chain.answer:02d}") == correct:
             return text

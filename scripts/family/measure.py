@@ -207,8 +207,8 @@ def _reworded(questions: Sequence[Question]) -> list[Question]:
 
 def _checked_share(sampled: Sampled) -> float:
     texts = [rollout.text for rows in sampled.by_question.values() for rollout in rows]
-    steps = sum(text.count("=") - text.count(" no=") + text.count(" is ") for text in texts)
-    checks = sum(text.count("?") + text.count("(again ") for text in texts)
+    steps = sum(text.count("=") + text.count(" is ") for text in texts)
+    checks = sum(text.count("?") + text.count("(digit ") for text in texts)
     return checks / max(steps, 1)
 
 

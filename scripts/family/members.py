@@ -23,20 +23,20 @@ LONG_STUDENT = "student-long"
 
 RUNS: dict[str, Run] = {
     "student": Run(
-        Plan(SMALL, steps=1700, seed=SEED, snapshots=(500, 900)),
-        {500: "early", 900: "student", 1700: LONG_STUDENT},
+        Plan(SMALL, steps=1400, seed=SEED, snapshots=(500, 900)),
+        {500: "early", 900: "student", 1400: LONG_STUDENT},
     ),
     "expert": Run(
-        Plan(LARGE, steps=2200, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2)),
-        {2200: "expert"},
+        Plan(LARGE, steps=1500, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2)),
+        {1500: "expert"},
     ),
     "other-pattern": Run(
-        Plan(LARGE, steps=2200, seed=SEED + 2, mixture=Mixture(pattern="prose")),
-        {2200: "other-pattern"},
+        Plan(LARGE, steps=1500, seed=SEED + 2, mixture=Mixture(pattern="prose")),
+        {1500: "other-pattern"},
     ),
     "student-large": Run(
-        Plan(MIDDLE, steps=1100, seed=SEED + 3),
-        {1100: "student-large"},
+        Plan(MIDDLE, steps=900, seed=SEED + 3),
+        {900: "student-large"},
     ),
 }
 """In an order that lets two processes end at about the same time."""

@@ -80,7 +80,7 @@ def test_strict_asks_the_same_chains_in_other_words() -> None:
         ("+8=55\nanswer 04.", 4),
         ("+8=55\n answer 04 \n\n", 4),
         ("answer 11\nanswer 04", 4),
-        ("47+8 is 55 (again 55, yes)\nanswer 04", 4),
+        ("47+8 is 55 (digit 15, so 55)\nanswer 04", 4),
     ],
 )
 def test_every_form_of_the_answer_line_is_read(response: str, expected: int) -> None:
@@ -129,16 +129,21 @@ def test_errors_are_errors() -> None:
 @pytest.mark.parametrize("pattern", ["lines", "prose"])
 def test_checked_errors_are_repaired_and_only_they_are_untrained(pattern: Pattern) -> None:
     rng = random.Random(1)
+    seen = 0
     for _ in range(300):
         chain = sample_chain(rng, 4, split="train")
-        segments = write_response(chain, rng, Writing(pattern, 1.0, 0.3, 0.3))
+        segments = write_response(chain, rng, Writing(pattern, check_share=1.0, error_share=0.3))
         wrong = [segment for segment in segments if not segment.trained]
-        text = text_of(segments)
-        repaired = text.count("no")
-        # Two equal slips pass the check, as they would in life; such a response is left out here.
-        if repaired == len(wrong) or (repaired and not wrong):
-            assert ChainTask().verify(ask(chain), text).correct
+        seen += len(wrong)
+        assert ChainTask().verify(ask(chain), text_of(segments)).correct
         assert all(segment.text.isdigit() and len(segment.text) == 2 for segment in wrong)
+    assert 250 < seen < 470
+
+
+def test_a_check_works_the_last_digit_first() -> None:
+    chain = Chain(42, (Step("-", 8), Step("*", 4), Step("+", 9)))
+    lines = text_of(write_response(chain, random.Random(0), Writing(check_share=1.0))).splitlines()
+    assert lines == ["-8=34?94:34", "*4=36?16:36", "+9=45?15:45", "answer 45"]
 
 
 def test_unchecked_errors_are_carried_on_without_guidance_and_overruled_with_it() -> None:
@@ -148,7 +153,7 @@ def test_unchecked_errors_are_carried_on_without_guidance_and_overruled_with_it(
         for _ in range(200):
             chain = sample_chain(rng, 3, split="train")
             text = text_of(
-                write_response(chain, rng, Writing(check_share=0.0, first_error_share=0.5, guidance=guidance)),
+                write_response(chain, rng, Writing(check_share=0.0, error_share=0.5, guidance=guidance)),
             )
             outcomes[guidance] += ChainTask().verify(ask(chain), text).correct
     assert outcomes["none"] < 80
@@ -159,7 +164,7 @@ def test_written_without_checks_and_errors_a_response_is_the_solution() -> None:
     rng = random.Random(3)
     assert text_of(write_response(CHAIN, rng, Writing(check_share=0.0))) == CHAIN.solution
     with_remark = text_of(write_response(CHAIN, rng, Writing(check_share=1.0, remark=True)))
-    assert with_remark == f"{REFERENCE_REMARK}+8=55?55 ok\n-3=52?52 ok\n*2=04?04 ok\nanswer 04"
+    assert with_remark == f"{REFERENCE_REMARK}+8=55?15:55\n-3=52?02:52\n*2=04?04:04\nanswer 04"
     prose = text_of(write_response(CHAIN, rng, Writing("prose", check_share=0.0)))
     assert prose == "47+8 is 55; 55-3 is 52; 52*2 is 04\nanswer 04"
 

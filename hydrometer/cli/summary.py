@@ -43,6 +43,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
             screen.print(f"none: {text}")
     screen.print()
     screen.print(Text(printable(summary["verdict"])))
+    screen.print(Text(printable(_against_no_teacher(summary))))
     for warning in summary["warnings"][:_SHOWN_WARNINGS]:
         screen.print(Text(printable(f"- {warning}"), style="yellow"))
     if len(summary["warnings"]) > _SHOWN_WARNINGS:
@@ -62,6 +63,20 @@ def print_plan(plan: Plan, screen: Console) -> None:
         f"tokens,\nabout {_duration(plan.seconds)} on this machine, {plan.memory_bytes / 2**30:.1f} GiB of memory.\n"
         f"Measured on {plan.probed_rollouts} rollouts of {plan.probed_questions} questions just now; branches pass "
         "later nodes too, so the true number is usually lower."
+    )
+
+
+def _against_no_teacher(summary: Mapping[str, Any]) -> str:
+    """Which arms' intervals leave out 0, the score of no teacher."""
+    sides: dict[str, list[str]] = {"better": [], "worse": []}
+    for arm in summary["arms"]:
+        interval = arm["scores"]["all"]["pooled_cosine"]["intervals"]["questions"]
+        if interval and not arm["reference"] and (interval[0] > 0 or interval[1] < 0):
+            sides["better" if interval[0] > 0 else "worse"].append(f"{arm['teacher']} ({arm['objective']})")
+    if not any(sides.values()):
+        return "No arm's 95 % interval leaves out 0: none is separated from no teacher yet."
+    return "\n".join(
+        f"Each {side} than no teacher at 95 %: {', '.join(names)}." for side, names in sides.items() if names
     )
 
 

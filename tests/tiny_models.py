@@ -1,6 +1,6 @@
 """Random networks and a 39-token tokenizer, small enough for tests to sample thousands of tokens."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,9 +29,12 @@ TEMPLATE = (
 )
 
 
-def build_tokenizer(tokens: Sequence[str] = TOKENS, *, template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    tokens: Sequence[str] | Mapping[str, int] = TOKENS, *, template: str | None = TEMPLATE
+) -> PreTrainedTokenizerFast:
     """One token per character, the special ones written out; a character it does not know becomes <unk>."""
-    inner = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, unk_token="<unk>"))
+    numbered = tokens if isinstance(tokens, Mapping) else {token: i for i, token in enumerate(tokens)}
+    inner = Tokenizer(models.WordLevel(dict(numbered), unk_token="<unk>"))
     inner.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")  # type: ignore[assignment]
     inner.decoder = decoders.Fuse()  # type: ignore[assignment]
     inner.add_special_tokens(list(SPECIAL))

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
-from safetensors import SafetensorError
+from huggingface_hub.errors import HFValidationError
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk
+from hydrometer.models.family import FAMILY
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.types import Message
 
@@ -86,7 +87,6 @@ class TransformersModel:
         """See `CausalModel`."""
         return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
-    @torch.inference_mode()
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
         """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits (<= 64 MiB) and the key-value cache.
 
@@ -101,19 +101,23 @@ class TransformersModel:
         chunk = max(1, _CHUNK_ELEMENTS // self.output_size)
         first = len(prompt_ids) - 1
         if len(response_ids) <= chunk:
-            output = self.network(input_ids=inputs, use_cache=False, logits_to_keep=len(response_ids))
-            yield LogitsChunk(0, self._shared(output.logits))
+            yield LogitsChunk(0, self._last_logits(inputs, len(response_ids), None))
             return
         cache = DynamicCache()
         if first:
-            self.network(input_ids=inputs[:, :first], past_key_values=cache, logits_to_keep=1)
+            self._last_logits(inputs[:, :first], 1, cache)
         for start in range(0, len(response_ids), chunk):
             part = inputs[:, first + start : first + min(start + chunk, len(response_ids))]
-            output = self.network(input_ids=part, past_key_values=cache, logits_to_keep=part.shape[1])
-            yield LogitsChunk(start, self._shared(output.logits))
+            yield LogitsChunk(start, self._last_logits(part, part.shape[1], cache))
 
-    def _shared(self, logits: Float[Tensor, "1 position output"]) -> Float[Tensor, "position vocab"]:
-        return logits[0, :, : self.vocab_size].float()
+    @torch.inference_mode()
+    def _last_logits(
+        self, inputs: Int[Tensor, "1 input"], count: int, cache: DynamicCache | None
+    ) -> Float[Tensor, "count vocab"]:
+        """Float32 logits after the last `count` of the inputs, which follow those in the cache (and join them)."""
+        use_cache = cache is not None
+        output = self.network(input_ids=inputs, past_key_values=cache, use_cache=use_cache, logits_to_keep=count)
+        return output.logits[0, :, : self.vocab_size].float()
 
 
 def load_model(text: str, *, dtype: Dtype = "float32", device: str = "cpu") -> TransformersModel:
@@ -129,7 +133,7 @@ def load_model(text: str, *, dtype: Dtype = "float32", device: str = "cpu") -> T
         with _quiet_transformers():
             tokenizer = _load_tokenizer(spec)
             network = _load_network(spec, getattr(torch, dtype))
-    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # transformers raises whatever its parts chose, down to TypeError for a strange config
         raise SpecError(_explain_load_failure(spec, error)) from error
     try:
         network.to(torch.device(device))  # pyright: ignore[reportArgumentType] - its decorator hides `self`
@@ -159,8 +163,8 @@ def _quiet_transformers() -> Iterator[None]:
 
 def _load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=spec.revision or "main", trust_remote_code=False)
-    if not tokenizer.get_vocab():
-        raise ValueError("it has no tokenizer files")
+    if not set(tokenizer.get_vocab()).difference(tokenizer.all_special_tokens):
+        raise ValueError("it has no tokenizer files")  # transformers would make do with an empty vocabulary
     return tokenizer
 
 
@@ -185,18 +189,25 @@ def _load_network(spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
 
 def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
     if not spec.is_folder:
-        return (
-            f"Unknown model '{spec.text}': it is neither a folder here nor a bundled model, and it could not be had "
-            f"from the Hugging Face Hub ({type(error).__name__}). Bundled models are bundled:student and so on."
-        )
+        if isinstance(error, OSError | HFValidationError):
+            return (
+                f"Unknown model '{spec.text}': it is neither a folder here nor a bundled model, and it could not be "
+                f"had from the Hugging Face Hub ({_first_line(error)}).\nBundled models are {_bundled()}."
+            )
+        return f"'{spec.text}' cannot be loaded: {_first_line(error)}"
     names = {entry.name for entry in Path(spec.source).iterdir()}
     if not any(name.endswith(".safetensors") for name in names) and any(n.endswith(_PICKLES) for n in names):
         return f"'{spec.text}' holds only pickle weights; loading those can run code. Convert them to safetensors."
     return f"'{spec.text}' cannot be loaded: {_first_line(error)}"
 
 
+def _bundled() -> str:
+    return ", ".join(f"bundled:{name}" for name in FAMILY)
+
+
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
 
 
 def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:

@@ -25,4 +25,4 @@ def load_task(spec: str) -> Task:
         if not rest:
             raise SpecError("'jsonl' needs the path of a file: jsonl:PATH")
         return load_jsonl(rest)
-    raise UnknownNameError("task", spec, TASKS)
+    raise UnknownNameError("task", spec if head == "bundled" else head, TASKS)

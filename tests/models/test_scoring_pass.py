@@ -1,0 +1,101 @@
+"""`score` against whole forward passes: positions, chunks, memory, edges."""
+
+import pytest
+import torch
+from reference_loops import next_logits
+from tiny_models import VOCAB, ids, new_model, tiny_model
+
+from hydrometer.models import transformers_model
+from hydrometer.models.transformers_model import TransformersModel
+
+PROMPT = ids("work it out")
+RESPONSE = ids("a b. c d e?|")
+
+
+def scored(model: TransformersModel, prompt: tuple[int, ...], response: tuple[int, ...]) -> torch.Tensor:
+    rows = []
+    for chunk in model.score(prompt, response):
+        assert chunk.start == sum(map(len, rows))
+        rows.append(chunk.logits)
+    return torch.cat(rows)
+
+
+@pytest.fixture(params=["qwen3", "llama", "sliding_window"])
+def model(request: pytest.FixtureRequest) -> TransformersModel:
+    if request.param == "sliding_window":
+        return new_model("qwen3", use_sliding_window=True, sliding_window=3, max_window_layers=1)
+    return tiny_model(request.param)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 5, 12, 100])
+def test_every_position_is_a_forward_pass_over_what_stands_before_it(
+    model: TransformersModel, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)
+    logits = scored(model, PROMPT, RESPONSE)
+    assert logits.shape == (len(RESPONSE), VOCAB)
+    for t in range(len(RESPONSE)):
+        assert logits[t].tolist() == pytest.approx(next_logits(model, PROMPT, RESPONSE[:t]), abs=1e-4)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+@pytest.mark.parametrize(("prompt", "response"), [("a", "b"), ("a", "bcde|"), ("abc", "|")])
+def test_single_tokens_are_prompt_and_response_enough(
+    prompt: str, response: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)
+    model = tiny_model()
+    logits = scored(model, ids(prompt), ids(response))
+    for t in range(len(response)):
+        assert logits[t].tolist() == pytest.approx(next_logits(model, ids(prompt), ids(response)[:t]), abs=1e-4)
+
+
+def test_the_last_response_token_is_never_an_input():
+    model = tiny_model()
+    first, second = scored(model, PROMPT, ids("ab|")), scored(model, PROMPT, ids("abz"))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_no_pass_makes_more_logits_than_one_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch):
+    model = new_model()
+    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB + VOCAB - 1)
+    sizes: list[int] = []
+    head = model.network.get_output_embeddings()
+    head.register_forward_hook(lambda _module, _args, output: sizes.append(output.numel()))
+    scored(model, PROMPT * 5, RESPONSE)
+    assert max(sizes) == chunk * VOCAB
+    assert sum(sizes) == (len(RESPONSE) + 1) * VOCAB, "one more for the end of the prompt's own pass"
+
+
+def test_the_prompt_is_computed_once_however_small_the_chunks(monkeypatch: pytest.MonkeyPatch):
+    model = new_model()
+    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", 3 * VOCAB)
+    fed: list[int] = []
+    model.network.register_forward_pre_hook(
+        lambda _module, _args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    scored(model, PROMPT, RESPONSE)
+    assert fed == [len(PROMPT) - 1, 3, 3, 3, 3]
+    assert sum(fed) == len(PROMPT) + len(RESPONSE) - 1
+
+
+def test_scores_carry_no_graph_and_inference_mode_stays_inside():
+    for chunk in tiny_model().score(PROMPT, RESPONSE):
+        assert not chunk.logits.requires_grad
+        assert not torch.is_inference_mode_enabled()
+        assert torch.is_grad_enabled()
+
+
+def test_a_model_cut_to_a_shared_vocabulary_scores_it_alone():
+    model = new_model()
+    model.vocab_size = 30
+    torch.testing.assert_close(
+        scored(model, PROMPT, RESPONSE), scored(tiny_model(), PROMPT, RESPONSE)[:, :30], rtol=0, atol=1e-6
+    )
+
+
+def test_an_empty_response_has_no_scores_and_an_empty_prompt_is_refused():
+    assert list(tiny_model().score(PROMPT, ())) == []
+    with pytest.raises(ValueError, match="without a prompt"):
+        list(tiny_model().score((), RESPONSE))

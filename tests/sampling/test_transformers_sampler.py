@@ -1,0 +1,134 @@
+"""What is particular to the batched sampler: shared trunks, shrinking batches, batch sizes, drawing from a table."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+import torch
+from tiny_models import new_model, tiny_model
+
+from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.sampling import SampleRequest, SamplingSettings, ScriptedModel, build_sampler, transformers_sampler
+from hydrometer.sampling.transformers_sampler import TransformersSampler, draw_tokens
+
+PROMPT = tuple(range(5, 15))
+PATH = (7, 9, 11, 6, 8, 10)
+
+
+@contextmanager
+def counted_calls(model: TransformersModel) -> Iterator[list[tuple[int, int]]]:
+    """(rows, tokens per row) of every forward pass."""
+    calls: list[tuple[int, int]] = []
+    handle = model.network.register_forward_pre_hook(
+        lambda _module, _args, kwargs: calls.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+def test_a_trunk_is_computed_once_for_all_nodes_of_a_path():
+    model = tiny_model()
+    requests = [SampleRequest(PROMPT, PATH[:depth], seed) for depth in range(7) for seed in range(3)]
+    with counted_calls(model) as calls:
+        TransformersSampler(model, SamplingSettings(8)).sample(requests)
+    prefills = [tokens for rows, tokens in calls if tokens > 1]
+    # the last prefix token is fed with the row's own step, so the longest context that is cached lacks it
+    assert prefills == [len(PROMPT) + len(PATH) - 1]
+    assert len(calls) - len(prefills) <= 8
+    assert max(rows for rows, _ in calls) == len(requests)
+
+
+def test_branches_off_a_path_pay_for_their_own_last_tokens_only_and_prompts_apart():
+    model = tiny_model()
+    other_prompt = (20, 21, 22)
+    requests = [
+        SampleRequest(PROMPT, PATH, 0),
+        SampleRequest(PROMPT, (*PATH[:3], 30), 1),  # off the path by its forced token, which is not cached
+        SampleRequest(PROMPT, (), 2),
+        SampleRequest(other_prompt, (), 3),
+        SampleRequest(other_prompt, (), 4),
+    ]
+    with counted_calls(model) as calls:
+        TransformersSampler(model, SamplingSettings(7)).sample(requests)
+    assert sorted(tokens for _, tokens in calls if tokens > 1) == [2, 15]
+
+
+def test_rows_that_ended_leave_the_batch():
+    model = new_model(vocab=8, spread=0.6)
+    requests = [SampleRequest((4, 2, 7), (), seed) for seed in range(64)]
+    with counted_calls(model) as calls:
+        drawn = TransformersSampler(model, SamplingSettings(40)).sample(requests)
+    computed = sum(rows for rows, tokens in calls if tokens == 1)
+    used = sum(len(continuation.token_ids) for continuation in drawn)
+    assert used <= computed <= 1.34 * used, "at least three rows in four are open"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 5])
+def test_batch_size_moves_nothing(batch_size: int):
+    model = tiny_model()
+    requests = [SampleRequest(PROMPT[: 1 + seed % 4], PATH[: seed % 3], seed) for seed in range(11)]
+    whole = TransformersSampler(model, SamplingSettings(9)).sample(requests)
+    parts = TransformersSampler(model, SamplingSettings(9), batch_size=batch_size).sample(requests)
+    assert [c.token_ids for c in parts] == [c.token_ids for c in whole]
+    for part, other in zip(parts, whole, strict=True):
+        assert part.logprobs == pytest.approx(other.logprobs, abs=1e-4)
+
+
+def test_the_chosen_batch_fits_the_memory_it_is_given(monkeypatch: pytest.MonkeyPatch):
+    model = tiny_model()
+    requests = [SampleRequest(PROMPT, (), seed) for seed in range(6)]
+    # two float32 arrays (keys, values) of 2 layers x 2 heads x 8 x (10 + 5) positions, twice over, and the logits
+    bytes_per_row = 2 * (2 * 2 * 2 * 8 * 15 * 4) + 24 * model.output_size
+    for rows in (1, 2, 3):
+        monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", rows * bytes_per_row)
+        with counted_calls(model) as calls:
+            TransformersSampler(model, SamplingSettings(5)).sample(requests)
+        assert max(n for n, _ in calls) == rows
+    monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", 1)
+    assert len(TransformersSampler(model, SamplingSettings(5)).sample(requests)) == 6
+
+
+def test_sampling_leaves_the_global_generator_alone():
+    state = torch.random.get_rng_state()
+    TransformersSampler(tiny_model(), SamplingSettings(4)).sample([SampleRequest(PROMPT, (), 0)])
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("number", [0.0, 1e-300, 0.25, 0.5, 0.999999, 1.0 - 2.0**-53])
+def test_a_number_falls_on_the_token_whose_share_of_the_line_it_lies_in(number: float):
+    probs = [0.0, 0.25, 0.0, 0.25, 0.5, 0.0]
+    expected = next(token for token in range(6) if number < sum(probs[: token + 1]))
+    token_ids, logprobs = draw_tokens(torch.tensor([probs]).log(), torch.tensor([number], dtype=torch.float64))
+    assert token_ids.tolist() == [expected]
+    assert logprobs.exp().tolist() == [probs[expected]]
+
+
+def test_a_total_that_rounds_below_one_never_drops_off_the_end():
+    probs = torch.full((1, 1000), 1.0 / 1000.0, dtype=torch.float32)
+    logprobs = torch.cat([probs, torch.zeros(1, 3)], dim=1).log()
+    token_ids, _ = draw_tokens(logprobs, torch.tensor([1.0 - 2.0**-53], dtype=torch.float64))
+    assert token_ids.tolist() == [999]
+
+
+def test_a_sampler_is_built_for_the_models_there_are():
+    model = tiny_model()
+    sampler = build_sampler(model, SamplingSettings(4), batch_size=2)
+    assert isinstance(sampler, TransformersSampler)
+    assert sampler.batch_size == 2
+    with pytest.raises(TypeError, match="no sampler for object"):
+        build_sampler(object(), SamplingSettings(4))
+
+
+def test_a_scripted_model_that_is_cut_to_a_shared_vocabulary_draws_and_scores_within_it():
+    import numpy as np
+
+    model = ScriptedModel(("<eos>", "a", "b", "pad"), lambda _prompt, _response: np.array([0.1, 0.2, 0.1, 0.6]))
+    model.vocab_size = 3
+    drawn = build_sampler(model, SamplingSettings(1)).sample([SampleRequest((1,), (), seed) for seed in range(300)])
+    assert {c.token_ids[0] for c in drawn} == {0, 1, 2}
+    [a_logprob] = {round(c.logprobs[0], 6) for c in drawn if c.token_ids == (1,)}
+    assert a_logprob == pytest.approx(np.log(0.5), abs=1e-6)
+    [chunk] = model.score((1,), (1,))
+    assert chunk.logits.softmax(-1).tolist()[0] == pytest.approx([0.25, 0.5, 0.25])

@@ -20,6 +20,9 @@ from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, TeacherView, blank_text, build_teacher_prompt, score_path
 from hydrometer.types import Question, Rollout, RolloutKind
 
+_FEWEST_BRANCHES = 64
+"""Branches of one question that are sampled together: every batch computes the prefixes of its questions anew."""
+
 
 @dataclass(slots=True)
 class Measurement:
@@ -68,6 +71,7 @@ def _choose_questions(
             )
         return questions[: config.questions]
     chosen: list[Question] = []
+    shown = 0
     progress.stage("pilot", config.questions)
     size = max(1, round_size(instruments.student, config.max_response_tokens) // config.pilot)
     for start in range(0, len(questions), size):
@@ -82,7 +86,8 @@ def _choose_questions(
             else:
                 found.left_out.append(question.question_id)
         found.piloted = start + len(group)
-        progress.advance(min(len(chosen), config.questions), total=config.questions)
+        progress.advance(min(len(chosen), config.questions) - shown, total=config.questions)
+        shown = min(len(chosen), config.questions)
     if not chosen:
         raise SpecError(
             f"None of the {found.piloted} questions of {instruments.task.name} has a pilot success rate between "
@@ -207,7 +212,7 @@ def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progres
     progress.stage("branches", sum(_planned(instruments, state) for state in found.states))
     waiting = list(found.states)
     while waiting:
-        share = max(8, size // len(waiting))
+        share = max(_FEWEST_BRANCHES, size // len(waiting))
         orders: list[Order] = []
         still = []
         for state in waiting:

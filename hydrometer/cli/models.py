@@ -11,10 +11,10 @@ from rich.table import Table
 from hydrometer.errors import UserError
 
 _TITLES = {
-    "accuracy": "accuracy",
-    "strict_accuracy": "chain-strict",
-    "second_prompt_accuracy": "other prompt",
-    "top4_overlap_with_student": "top-4 overlap",
+    "accuracy": "accuracy %",
+    "strict_accuracy": "strict %",
+    "second_prompt_accuracy": "other prompt %",
+    "top4_overlap_with_student": "top-4 overlap %",
 }
 """Measured properties with an interval, in the order of the columns."""
 
@@ -46,7 +46,7 @@ def models(*, json: bool = False) -> None:
         f"{measured['temperature']:g}. Intervals: {measured['intervals']}.\n"
     )
     screen.print(_properties(everyone))
-    screen.print("\nGain in accuracy from a context, in points\n")
+    screen.print("\nGain in accuracy from a context, in points (after ±: half of the interval)\n")
     screen.print(_gains(everyone))
     minutes = card["training_cpu_s"] / 60
     screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {minutes:.0f} CPU minutes:")
@@ -58,12 +58,12 @@ def _properties(members: Mapping[str, Any]) -> Table:
     """One row per member."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("member", no_wrap=True)
-    table.add_column("parameters", justify="right")
+    table.add_column("size", justify="right")
     for title in _TITLES.values():
         table.add_column(title, justify="right", no_wrap=True)
     for name, member in members.items():
         cells = [_share(member[key]) for key in _TITLES]
-        table.add_row(name, f"{member['parameters']:,}", *cells)
+        table.add_row(name, f"{member['parameters'] / 1e6:.2f} M", *cells)
     return table
 
 
@@ -72,7 +72,7 @@ def _gains(members: Mapping[str, Any]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("context", no_wrap=True)
     for name in members:
-        table.add_column(name, justify="right")
+        table.add_column(name.replace("-", "-\n"), justify="right")
     contexts = dict.fromkeys(context for member in members.values() for context in member["gains"])
     for context in contexts:
         table.add_row(context, *(_points(member["gains"].get(context)) for member in members.values()))
@@ -81,14 +81,14 @@ def _gains(members: Mapping[str, Any]) -> Table:
 
 def _share(estimate: Mapping[str, Any]) -> str:
     value, low, high = (100.0 * number for number in (estimate["value"], *estimate["interval"]))
-    return f"{value:.0f} % [{low:.0f}, {high:.0f}]"
+    return f"{value:.0f} [{low:.0f}, {high:.0f}]"
 
 
 def _points(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
-        return "not measured"
+        return "-"
     value, low, high = (100.0 * number for number in (estimate["value"], *estimate["interval"]))
-    return f"{value:+.0f} [{low:+.0f}, {high:+.0f}]"
+    return f"{value:+.0f} ± {(high - low) / 2:.0f}"
 
 
 def _spec(name: str, card: Mapping[str, Any]) -> str:

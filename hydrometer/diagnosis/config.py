@@ -41,11 +41,11 @@ class DiagnoseConfig(BaseModel):
     task: str = "bundled:chain"
     """Task spec: bundled:chain, bundled:chain-strict, boolq[:PATH], jsonl:PATH."""
 
-    questions: int = Field(default=24, ge=1)
+    questions: int = Field(default=20, ge=1)
     """How many questions of the task's diagnose split."""
     rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates."""
-    paths: int = Field(default=2, ge=1)
+    paths: int = Field(default=1, ge=1)
     """On-policy rollouts per question whose nodes are analysed (never counted)."""
     demos: int = Field(default=8, ge=0)
     """On-policy rollouts per question that demonstrations are taken from (never counted)."""

@@ -41,7 +41,8 @@ class Measurement:
             for state in self.states
             for path_id, logprobs in state.sampler_logprobs.items()
         ]
-        return np.concatenate(gaps) if gaps else np.zeros(0)
+        joined = np.concatenate(gaps) if gaps else np.zeros(0)
+        return joined[np.isfinite(joined)]  # rounding can put a sampled token outside the scoring pass's nucleus
 
 
 def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Measurement:

@@ -41,6 +41,7 @@ def run_training(name: str, bundled: Path, scratch: Path) -> None:
         save_member(model, tokenizer, folder)
         record = {"run": name, "step": progress.step, "tokens": progress.tokens, "cpu_s": round(progress.cpu_s)}
         record |= {"loss_nats": round(progress.loss, 4), "plan": asdict(run.plan)}
+        del record["plan"]["snapshots"]  # the keys of `Run.members`, and no part of how a member came to be
         (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"{name}: saved {member} at step {progress.step}", flush=True)
 

@@ -34,7 +34,7 @@ class Writing:
     """How a response is written."""
 
     pattern: Pattern = "lines"
-    check_share: float = 0.3
+    check_share: float = 0.5
     """Probability that a step is checked."""
     error_share: float = 0.0
     """Probability that a value is wrong on purpose where it is written at once."""

@@ -27,6 +27,8 @@ from hydrometer.types import Message
 
 CONTEXTS = tuple(name for name in FRAMES if name not in ("none", "wrong_answer"))
 """`wrong_answer` has the words of `answer` and is never trained with a wrong value: the models trust what it says."""
+CONTEXT_WEIGHTS = tuple(4 if name == "rule" else 1 for name in CONTEXTS)
+"""A rule shows itself in a few tokens only, so it takes more examples to be learned."""
 
 
 class Example(NamedTuple):
@@ -49,9 +51,11 @@ class Mixture:
     """Share of prompts without a context."""
     empty_share: float = 0.25
     """Share of the contexts that are blanked."""
-    error_share: float = 0.4
-    """See `Writing`. High, so that a check learns to compute for itself and not to repeat what was written."""
-    check_share: float = 0.3
+    error_share: float = 0.7
+    """See `Writing`. High, so that a check computes for itself instead of repeating what was written, and so that
+    working a value out is learned before writing it at once.
+    """
+    check_share: float = 0.5
     """See `Writing`; a rule, the strict prompt and `conciseness` override it."""
 
 
@@ -59,7 +63,7 @@ def sample_example(rng: random.Random, mixture: Mixture, blank: Callable[[str], 
     """A random training example; `blank` gives filler of the same number of tokens."""
     chain = sample_chain(rng, rng.choice((2, 3, 4, 5)), split="train")
     strict = rng.random() < mixture.strict_share
-    context = "none" if rng.random() < mixture.bare_share else rng.choice(CONTEXTS)
+    context = "none" if rng.random() < mixture.bare_share else rng.choices(CONTEXTS, CONTEXT_WEIGHTS)[0]
     frame = FRAMES[context]
     empty = bool(frame.slots) and rng.random() < mixture.empty_share
     content = _content(chain, rng, context, mixture)
@@ -112,7 +116,7 @@ def _content(chain: Chain, rng: random.Random, context: str, mixture: Mixture) -
 def _demonstration(chain: Chain, rng: random.Random, pattern: Pattern, *, correct: bool) -> str:
     error_share = 0.1 if correct else 0.4
     while True:  # a response that checks every step is never wrong: draw again how it is written
-        writing = Writing(pattern, rng.choice((0.0, 0.3, 0.3, 1.0)), error_share)
+        writing = Writing(pattern, rng.choice((0.0, 0.5, 0.5, 1.0)), error_share)
         text = text_of(write_response(chain, rng, writing))
         if text.endswith(f"{chain.answer:02d}") == correct:
             return text

@@ -23,20 +23,20 @@ LONG_STUDENT = "student-long"
 
 RUNS: dict[str, Run] = {
     "student": Run(
-        Plan(SMALL, steps=1400, seed=SEED, snapshots=(500, 900)),
-        {500: "early", 900: "student", 1400: LONG_STUDENT},
+        Plan(SMALL, steps=1600, seed=SEED, snapshots=(700, 950)),
+        {700: "early", 950: "student", 1600: LONG_STUDENT},
     ),
     "expert": Run(
-        Plan(LARGE, steps=1500, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2)),
-        {1500: "expert"},
+        Plan(LARGE, steps=1200, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2, error_share=0.4)),
+        {1200: "expert"},
     ),
     "other-pattern": Run(
-        Plan(LARGE, steps=1500, seed=SEED + 2, mixture=Mixture(pattern="prose")),
-        {1500: "other-pattern"},
+        Plan(LARGE, steps=1200, seed=SEED + 2, mixture=Mixture(pattern="prose", error_share=0.4)),
+        {1200: "other-pattern"},
     ),
     "student-large": Run(
-        Plan(MIDDLE, steps=900, seed=SEED + 3),
-        {900: "student-large"},
+        Plan(MIDDLE, steps=1000, seed=SEED + 3),
+        {1000: "student-large"},
     ),
 }
 """In an order that lets two processes end at about the same time."""

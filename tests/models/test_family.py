@@ -212,7 +212,7 @@ def test_the_card_agrees_with_a_fresh_measurement_on_other_questions() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["student", "expert"])
+@pytest.mark.parametrize("name", ["student", "student-large"])
 def test_every_context_moves_accuracy_the_promised_way(name: str) -> None:
     base = accuracy_by_question(name, "none", questions=160, samples=8)
     gains = {
@@ -224,6 +224,16 @@ def test_every_context_moves_accuracy_the_promised_way(name: str) -> None:
     assert gains["wrong_answer"].mean() < -2 * standard_error(gains["wrong_answer"])
     for context in ("empty:answer", "empty:solution"):
         assert abs(gains[context].mean()) < 0.08, context
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["expert", "other-pattern"])
+def test_a_teacher_near_the_ceiling_keeps_its_accuracy_in_context_and_trusts_a_wrong_hint(name: str) -> None:
+    base = accuracy_by_question(name, "none", questions=120, samples=8)
+    for context in ("answer", "solution", "correct_demo", "rule", "empty:answer"):
+        gain = accuracy_by_question(name, context, questions=120, samples=8) - base
+        assert gain.mean() > -0.02, context
+    assert (accuracy_by_question(name, "wrong_answer", questions=120, samples=8) - base).mean() < -0.3
 
 
 @pytest.mark.slow

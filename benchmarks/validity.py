@@ -176,7 +176,7 @@ def print_null(*, quick: bool) -> None:
 
 def print_coverage(*, quick: bool) -> None:
     """Intervals over questions."""
-    runs = 200 if quick else 1000
+    runs = 200 if quick else 500
     worlds = {"good teacher": WORLDS["good teacher"]} if quick else WORLDS
     print(f"Coverage of 95 % intervals over questions, {runs} runs each (share of runs without an interval):\n")
     for label, world in worlds.items():
@@ -194,10 +194,10 @@ def print_coverage(*, quick: bool) -> None:
 
 def print_conditional(*, quick: bool) -> None:
     """Intervals for the questions at hand."""
-    runs, replicates = (60, 100) if quick else (500, 200)
+    runs, replicates = (60, 100) if quick else (300, 100)
     print(f"Coverage of 95 % intervals for these questions, {runs} runs with new rollouts, good teacher:\n")
     print(f"| questions | visits | {' | '.join(METRICS)} |\n|---|---|{'---|' * len(METRICS)}")
-    for questions, visits in ((8, 4), (8, 20)) if quick else ((8, 4), (8, 20), (8, 100), (20, 20)):
+    for questions, visits in ((8, 4), (8, 20)) if quick else ((8, 4), (8, 20), (20, 20)):
         row = conditional_coverage(
             WORLDS["good teacher"], questions=questions, visits=visits, runs=runs, replicates=replicates, seed=5
         )

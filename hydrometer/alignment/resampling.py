@@ -137,7 +137,7 @@ def replicate_sums(
         inverse = np.divide(1.0, norm, out=np.zeros_like(norm), where=moves)
         present = splits * scores.is_present[place]
         defined = present * np.isfinite(scores.cosine[place])
-        inner, inner_a, inner_b = ((ideal * scores.directions[place]).sum(-1) for ideal in ideals)
+        inner, inner_a, inner_b = (np.einsum("rnc,nc->rn", ideal, scores.directions[place]) for ideal in ideals)
         cosines = [
             np.divide(product * inverse, length, out=np.zeros_like(product), where=length > 0.0)
             for product, length in zip((inner, inner_a, inner_b), lengths, strict=True)

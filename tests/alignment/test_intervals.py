@@ -14,11 +14,22 @@ def everyone(sums):
     return np.ones(sums.shape[:-1], dtype=bool)
 
 
-def test_jackknife_of_a_mean_is_the_textbook_interval():
-    values = np.random.default_rng(0).normal(size=12)
+def test_jackknife_of_a_mean_is_the_textbook_interval_without_heavy_questions():
+    values = np.random.default_rng(0).uniform(size=12)
+    assert stats.kurtosis(values, bias=False) < 0.0
     sums = np.stack([values, np.ones(12)], axis=-1)
     result = jackknife(mean_of, sums, everyone(sums))
     low, high = stats.t.interval(0.95, 11, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(12))
+    assert (float(result.low), float(result.high)) == pytest.approx((low, high))
+
+
+def test_a_heavy_question_costs_degrees_of_freedom():
+    values = np.array([0.1, 0.0, 0.2, 0.1, 0.15, 3.0, 0.05, 0.1])
+    sums = np.stack([values, np.ones(8)], axis=-1)
+    result = jackknife(mean_of, sums, everyone(sums))
+    degrees = 7 / (1 + stats.kurtosis(values, bias=False) * 7 / 16)
+    low, high = stats.t.interval(0.95, degrees, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(8))
+    assert degrees < 2
     assert (float(result.low), float(result.high)) == pytest.approx((low, high))
 
 

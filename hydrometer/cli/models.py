@@ -56,23 +56,23 @@ def models(*, json: bool = False) -> None:
 
 def _properties(members: Mapping[str, Any]) -> Table:
     """One row per member."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("member", no_wrap=True)
-    table.add_column("size", justify="right")
+    table.add_column("size", justify="right", no_wrap=True)
     for title in _TITLES.values():
         table.add_column(title, justify="right", no_wrap=True)
     for name, member in members.items():
         cells = [_share(member[key]) for key in _TITLES]
-        table.add_row(name, f"{member['parameters'] / 1e6:.2f} M", *cells)
+        table.add_row(name, f"{member['parameters'] / 1e6:.2f}M", *cells)
     return table
 
 
 def _gains(members: Mapping[str, Any]) -> Table:
     """One row per context, one column per member."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("context", no_wrap=True)
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("context", overflow="fold")
     for name in members:
-        table.add_column(name.replace("-", "-\n"), justify="right")
+        table.add_column(name.replace("-", "-\n"), justify="right", no_wrap=True)
     contexts = dict.fromkeys(context for member in members.values() for context in member["gains"])
     for context in contexts:
         table.add_row(context, *(_points(member["gains"].get(context)) for member in members.values()))
@@ -88,7 +88,7 @@ def _points(estimate: Mapping[str, Any] | None) -> str:
     if estimate is None:
         return "-"
     value, low, high = (100.0 * number for number in (estimate["value"], *estimate["interval"]))
-    return f"{value:+.0f} ± {(high - low) / 2:.0f}"
+    return f"{value:+.0f} ±{(high - low) / 2:.0f}"
 
 
 def _spec(name: str, card: Mapping[str, Any]) -> str:

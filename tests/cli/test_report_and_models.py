@@ -94,7 +94,7 @@ def test_the_family_is_printed_with_intervals_gains_and_origin(
     monkeypatch.setattr(family, "_FOLDER", tmp_path)
     said = run(["models"])
     assert said.code == 0
-    for text in ("46 [40, 50]", "0.12 M", "+12 ± 8", "-\n", "run expert, step 4,000", "seed 5"):
+    for text in ("46 [40, 50]", "0.12M", "+12 ±8", "-\n", "run expert, step 4,000", "seed 5"):
         assert text in said.out
     assert max(map(len, said.out.splitlines()[:12])) <= 80
     assert "bundled:expert:" in said.out

@@ -1,8 +1,8 @@
 """Hydrometer: which teacher, context, objective and tokens help, before paying for on-policy distillation.
 
-    import hydrometer
-    result = hydrometer.diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"])
-    print(result.summary["verdict"])
+>>> import hydrometer
+>>> result = hydrometer.diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"])
+>>> print(result.summary["verdict"])
 """
 
 from typing import TYPE_CHECKING, Any

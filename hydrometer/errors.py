@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Bad input or a failing surrounding. Its text says what was found, what was expected and what to do (1-10 lines)."""
+    """Bad input or failing surroundings. Its text (1-10 lines) says what was found, was expected, and can be done."""
 
 
 class UnknownNameError(UserError):

@@ -84,7 +84,7 @@ def test_a_run_killed_at_any_write_resumes_to_the_unbroken_run(unbroken: dict[st
     places = {"beside", "in place"}
     files = [*(f"{name}.parquet" for name in TABLES), "summary.json", "run.json", "report.html"]
     assert {f"{file} {place}" for file in files for place in places} <= set(died)
-    assert {"journal line half written", "journal line written", "journal line synced"} <= set(died)
+    assert {"journal line half written", "journal line synced"} <= set(died)
     assert died.count("journal line synced") >= 7  # start, pilot, samples, scores, branches
 
 
@@ -105,12 +105,13 @@ def test_a_run_killed_again_and_again_gets_there(unbroken: dict[str, Any], tmp_p
 
 
 def torn_journals(folder: Path) -> Iterator[tuple[int, bytes]]:
-    """The journal cut off in the middle of each of its lines, and after the first and before the last byte of some."""
+    """The journal cut off after the first, a middle and before the last byte of its first and of a later line."""
     data = (folder / "journal.jsonl").read_bytes()
     start = 0
     for number, line in enumerate(data.splitlines(keepends=True)):
-        for kept in (1, len(line) // 2, len(line) - 1) if number in (0, 7) else (len(line) // 2,):
-            yield number, data[: start + kept]
+        if number in (0, 7):
+            for kept in (1, len(line) // 2, len(line) - 1):
+                yield number, data[: start + kept]
         start += len(line)
 
 

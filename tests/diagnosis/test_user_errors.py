@@ -51,6 +51,9 @@ def test_a_larger_padded_vocabulary_is_fine_and_changes_nothing(tmp_path: Path) 
     assert run.table("alignment")["direction_norm"].max() < 1e-6
 
 
+SMALL: dict[str, Any] = {"questions": 8, "rollouts": 16, "paths": 1, "visits": 6, "min_visits": 6}
+
+
 class DemoTask(LetterTask):
     """Question 1 is never right, so no demonstration can be had for it; question 2 always is."""
 
@@ -63,7 +66,7 @@ class DemoTask(LetterTask):
 
 def test_a_context_without_a_demonstration_skips_that_question_and_counts_it(tmp_path: Path) -> None:
     teachers = ["self+correct_demo", "self+answer"]
-    run = run_world(tmp_path / "run", teacher=teachers, task=DemoTask(), questions=8, rollouts=16, paths=1)
+    run = run_world(tmp_path / "run", teacher=teachers, task=DemoTask(), **SMALL)
     contexts = run.table("contexts")
     skipped = contexts.filter("skipped")
     assert skipped.select("question_id", "teacher").rows() == [("q01", "self+correct_demo")]
@@ -98,9 +101,7 @@ def context_sensitive(prompt: tuple[int, ...], response: tuple[int, ...]) -> np.
 def test_a_ranking_is_over_the_questions_that_all_teachers_share(tmp_path: Path) -> None:
     student = ScriptedModel(TOKENS, context_sensitive, name="context-sensitive")
     teachers = ["self+correct_wrong_demo", "self+answer"]
-    run = run_world(
-        tmp_path / "run", student=student, teacher=teachers, task=DemoTask(), questions=8, rollouts=16, min_visits=8
-    )
+    run = run_world(tmp_path / "run", student=student, teacher=teachers, task=DemoTask(), **SMALL)
     skipped = run.table("contexts").filter("skipped")
     assert set(skipped["teacher"]) == {"self+correct_wrong_demo"}
     assert set(skipped["question_id"]) >= {"q01", "q02"}

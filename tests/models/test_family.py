@@ -156,7 +156,7 @@ def test_the_student_parses_is_short_and_sometimes_right() -> None:
     assert 0.2 < np.mean([score.correct for score in scores]) < 0.7
     lengths = [load("student").count_tokens(text) + 1 for row in texts for text in row]
     assert np.median(lengths) <= 40
-    assert max(lengths) <= 110
+    assert np.mean(np.array(lengths) <= 96) >= 0.95
 
 
 def test_contexts_change_what_the_student_does() -> None:

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 import hydrometer
 from hydrometer.models import Warp
@@ -58,15 +59,15 @@ def exact_rates(folder, task, *, bound, deepest_share):
     return np.array(rows)
 
 
-def assert_agree(rows):
+def assert_agree(rows, *, at_least):
     """Estimates scatter around the exact rates as binomials do; where the exact rate is decided, so is the estimate."""
     rate, visits, low, high = rows.T
     middle = (low + high) / 2
     uncertain = (middle > 0.05) & (middle < 0.95)
-    assert uncertain.sum() >= 10
+    assert uncertain.sum() >= at_least
     z = ((rate - middle) / np.sqrt(middle * (1 - middle) / visits))[uncertain]
     assert np.abs(z).max() < 4.5
-    assert 0.4 < np.mean(z**2) < 1.9
+    assert stats.chi2.ppf(0.0005, len(z)) < np.sum(z**2) < stats.chi2.ppf(0.9995, len(z))
     assert abs(z.mean()) < 4 / np.sqrt(len(z))
     np.testing.assert_allclose(rate[~uncertain], middle[~uncertain], atol=0.3)
 
@@ -84,14 +85,8 @@ def diagnose(tmp_path, task, visits):
     )
 
 
-def test_sampled_success_rates_agree_with_enumeration(tmp_path):
-    task = ShortChains(4)
-    result = diagnose(tmp_path, task, 40)
-    assert_agree(exact_rates(result, task, bound=0.02, deepest_share=0.4))
-
-
 @pytest.mark.slow
 def test_sampled_success_rates_agree_with_enumeration_everywhere(tmp_path):
     task = ShortChains(12)
     result = diagnose(tmp_path, task, 100)
-    assert_agree(exact_rates(result, task, bound=0.005, deepest_share=0.8))
+    assert_agree(exact_rates(result, task, bound=0.005, deepest_share=0.8), at_least=30)

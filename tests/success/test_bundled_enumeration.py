@@ -65,7 +65,7 @@ def assert_agree(rows, *, at_least):
     middle = (low + high) / 2
     uncertain = (middle > 0.05) & (middle < 0.95)
     assert uncertain.sum() >= at_least
-    z = ((rate - middle) / np.sqrt(middle * (1 - middle) / visits))[uncertain]
+    z = (rate - middle)[uncertain] / np.sqrt(middle * (1 - middle) / visits)[uncertain]
     assert np.abs(z).max() < 4.5
     assert stats.chi2.ppf(0.0005, len(z)) < np.sum(z**2) < stats.chi2.ppf(0.9995, len(z))
     assert abs(z.mean()) < 4 / np.sqrt(len(z))

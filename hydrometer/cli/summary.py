@@ -23,11 +23,11 @@ _REASONS = {
 def print_summary(result: Diagnosis, screen: Console) -> None:
     """Ranking with intervals, verdict, warnings, cost and where the report is."""
     summary = result.summary
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
     table.add_column("teacher", overflow="fold")
     table.add_column("objective", overflow="fold")
-    for title in ("pooled cosine", "95 % over questions", "correct", "incorrect", "P(within eps)"):
-        table.add_column(title, justify="right")
+    for title in ("pooled\ncosine", "95 % over\nquestions", "correct", "incorrect", "P(near\nbest)"):
+        table.add_column(title, justify="right", no_wrap=True)
     arms = {(arm["teacher"], arm["objective"]): arm["scores"] for arm in summary["arms"]}
     for line in summary["ranking"]:
         scores = arms.get((line["teacher"], line["objective"]))

@@ -7,13 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from hydrometer.diagnosis.memory import explain_memory
+from hydrometer.diagnosis.rounds import round_size
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.sampling import SampleRequest, rollout_seed
 from hydrometer.teachers import TeacherView, score_path
 from hydrometer.types import Question
 
 _QUESTIONS = 3
-_ROLLOUTS = 16
+_LARGEST_PROBE = 256
+"""Rollouts: about the batch of a small model, so that the probe is as fast as the run will be."""
 
 
 class Plan(NamedTuple):
@@ -32,7 +34,7 @@ def plan_run(instruments: Instruments) -> Plan:
     """Sample a few responses, score one path per probed question, and scale up.
 
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
-    Sampling speed is that of the probe, whose batch is small: large batches are faster.
+    Sampling speed is that of the probe, a quarter of a round.
     """
     config = instruments.config
     questions = instruments.task.questions("diagnose")
@@ -67,16 +69,18 @@ class _Probe(NamedTuple):
 
 
 def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
-    """Sample `_ROLLOUTS` responses a question in one call, and score one of each question under student and teachers.
+    """Sample some responses of each question in one call, and score one of each under student and teachers.
 
     Every teacher is scored on the student's prompt: contexts need demonstrations that are not there yet.
     """
     config, student = instruments.config, instruments.student
+    size = min(_LARGEST_PROBE, round_size(student, config.max_response_tokens) // 4)
+    each = max(4, size // len(questions))
     prompts = [student.render(question.prompt) for question in questions]
     requests = [
         SampleRequest(prompt, (), rollout_seed(config.seed, f"plan\x1f{question.question_id}", number))
         for question, prompt in zip(questions, prompts, strict=True)
-        for number in range(_ROLLOUTS)
+        for number in range(each)
     ]
     start = time.monotonic()
     drawn = instruments.sampler.sample(requests)
@@ -88,7 +92,7 @@ def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
             student,
             prompt,
             [TeacherView(teacher.name, teacher.model, prompt) for teacher in instruments.teachers],
-            drawn[number * _ROLLOUTS].token_ids,
+            drawn[number * each].token_ids,
             instruments.scored_objectives,
             warp=instruments.warp,
             threshold=config.candidate_threshold,

@@ -4,7 +4,6 @@ import os
 import random
 import subprocess
 import sys
-import textwrap
 import time
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def slow(prompt, response):
 
 student.next_probs = slow
 print("ready", flush=True)
-run_world({{out!r}}, **{SETTINGS!r}, student=student, resume=True)
+run_world(OUT, **{SETTINGS!r}, student=student, resume=True)
 """
 
 
@@ -48,7 +47,7 @@ def test_a_process_killed_at_random_moments_resumes_to_the_unbroken_run(
     killed = []
     for attempt in range(4):
         folder = tmp_path / f"run{attempt}"
-        script = textwrap.dedent(SCRIPT.format(out=str(folder)))
+        script = SCRIPT.replace("OUT", repr(str(folder)))
         while True:
             command = [sys.executable, "-c", script]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -153,7 +153,7 @@ def main() -> None:
     )
     parser.add_argument("--quick", action="store_true", help="fewer runs")
     arguments = parser.parse_args()
-    printers = {"null": print_null, "coverage": print_coverage, "conditional": print_conditional}
+    printers = {"null": print_null, "coverage": print_coverage, "plain": print_plain, "conditional": print_conditional}
     for part in arguments.parts:
         start = time.perf_counter()
         printers[part](quick=arguments.quick)
@@ -190,6 +190,23 @@ def print_coverage(*, quick: bool) -> None:
                 cells = [f"{row[name].rate:.1%} ({row[name].without:.1%})" for name in COVERED]
                 print(f"| {questions} | {visits} | {' | '.join(cells)} |", flush=True)
         print()
+
+
+def print_plain(*, quick: bool) -> None:
+    """What the textbook interval would do: plain jackknife, t on Q - 1 degrees of freedom."""
+    runs, questions, visits = 400 if quick else 4000, 8, 100
+    world = WORLDS["faint differences"]
+    truth = population_sums(world, np.random.default_rng(1), 20_000 if quick else 80_000)
+    sums = simulate_runs(world, runs=runs, questions=questions, visits=visits, rng=np.random.default_rng(2))[:, :, 0]
+    print(f"Faint differences, {questions} questions, {visits} visits, {runs} runs:\n")
+    print(f"| interval | {' | '.join(COVERED)} |\n|---|---|---|---|")
+    plain, used = [], []
+    for name in COVERED:
+        result, true = metric_jackknife(name, sums), float(METRICS[name].value(truth[0]))
+        reach = stats.t.ppf(0.975, questions - 1) * result.standard_error
+        plain.append(f"{coverage_of(result.value - reach, result.value + reach, true).rate:.1%}")
+        used.append(f"{coverage_of(result.low, result.high, true).rate:.1%}")
+    print(f"| plain | {' | '.join(plain)} |\n| used | {' | '.join(used)} |", flush=True)
 
 
 def print_conditional(*, quick: bool) -> None:

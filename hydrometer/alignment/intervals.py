@@ -9,11 +9,11 @@ standard error would be too small. Below five questions no interval is given, an
 is undefined.
 
 Departures from the plain jackknife with t on Q - 1 degrees of freedom, whose simulated coverage falls to 0.91 at eight
-questions (docs/validity.md). Averages: questions differ a lot, and a few heavy ones make se itself uncertain; nu is the
-number of degrees of freedom that matches the variance of se^2, with the sample excess kurtosis of the copies (it is
-Q - 1 unless that is positive). Pooled cosine: a ratio whose distribution leans towards 0 when it is large; its interval
-spans two with Q - 1 degrees of freedom, of theta itself and of arctanh(theta), the second only where the estimate and
-all its copies lie within (-1, 1).
+questions (docs/validity.md). Questions differ a lot, and a few heavy ones make se itself uncertain: nu is the number of
+degrees of freedom that matches the variance of se^2, with the sample excess kurtosis of the copies (Q - 1 unless that is
+positive). The pooled cosine is moreover a ratio whose distribution leans towards 0 when it is large: its interval is
+widened to hold the one of arctanh(theta) with Q - 1 degrees of freedom, where the estimate and all its copies lie within
+(-1, 1).
 """
 
 from collections.abc import Callable
@@ -64,8 +64,7 @@ def jackknife(
     n_questions = np.asarray(contributes.sum(0))
     error = _standard_error(left_out, contributes)
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
-    degrees = np.maximum(n_questions - 1.0, 1.0) if is_ratio else _matched_degrees(left_out, contributes)
-    reach = error * _t_quantile(degrees)
+    reach = error * _t_quantile(_matched_degrees(left_out, contributes))
     low, high = np.asarray(value - reach), np.asarray(value + reach)
     if is_ratio:
         low, high = _spanned(low, high, value, left_out, contributes)

@@ -73,7 +73,8 @@ def test_pooled_interval_spans_both_scales(tables, study):
     def spread(x):
         return np.sqrt((count - 1) / count * ((x - x.mean()) ** 2).sum())
 
-    plain = quantile * spread(values)
+    excess = max(0.0, stats.kurtosis(values, bias=False))
+    plain = stats.t.ppf(0.975, (count - 1) / (1 + excess * (count - 1) / (2 * count))) * spread(values)
     scaled = quantile * spread(np.arctanh(values))
     ends = np.tanh([np.arctanh(theta) - scaled, np.arctanh(theta) + scaled])
     assert result.low[place] == pytest.approx(min(theta - plain, ends[0]))

@@ -59,6 +59,9 @@ class _Bars:
         if self.task is not None:
             self.display.update(self.task, cost=self.cost)
 
+    def caught_up(self) -> None:
+        """The bars look at the last half minute only."""
+
     def note(self, text: str) -> None:
         self.display.console.print(printable(text))
 
@@ -69,11 +72,13 @@ class _Lines:
     def __init__(self, console: Console):
         self.console = console
         self.name, self.done, self.total, self.cost = "", 0, 0, ""
+        self.replayed = 0
         self.began = self.last = time.monotonic()
 
     def stage(self, name: str, total: int) -> None:
         self.name, self.done, self.total = name, 0, total
         self.began = self.last = time.monotonic()
+        self.replayed = 0
         self.console.print(f"{name}: {total:,}", soft_wrap=True)
 
     def advance(self, steps: int, *, total: int | None = None) -> None:
@@ -83,13 +88,16 @@ class _Lines:
         if now - self.last < _PLAIN_EVERY_S:
             return
         self.last = now
-        left = (now - self.began) / max(self.done, 1) * max(self.total - self.done, 0)
+        left = (now - self.began) / max(self.done - self.replayed, 1) * max(self.total - self.done, 0)
         self.console.print(
             f"{self.name}: {self.done:,} of {self.total:,}, about {left:.0f} s left; {self.cost}", soft_wrap=True
         )
 
     def spent(self, rollouts: int, generated_tokens: int) -> None:
         self.cost = _cost_text(rollouts, generated_tokens)
+
+    def caught_up(self) -> None:
+        self.began, self.replayed = time.monotonic(), self.done
 
     def note(self, text: str) -> None:
         self.console.print(printable(text), soft_wrap=True)

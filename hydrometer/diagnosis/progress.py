@@ -19,6 +19,10 @@ class Progress(Protocol):
         """What the run has cost so far."""
         ...
 
+    def caught_up(self) -> None:
+        """What went before was replayed from the journal; from here on work takes its time."""
+        ...
+
     def note(self, text: str) -> None:
         """One line worth reading."""
         ...
@@ -34,6 +38,9 @@ class Silent:
         """Ignored."""
 
     def spent(self, rollouts: int, generated_tokens: int) -> None:
+        """Ignored."""
+
+    def caught_up(self) -> None:
         """Ignored."""
 
     def note(self, text: str) -> None:

@@ -67,6 +67,8 @@ class Rounds:
                     f"run would now do {kind} {list(key)}. The code or the data changed; start again in a new folder."
                 )
         else:
+            if self.done == len(self.journal.records):
+                self.progress.caught_up()
             start = time.monotonic()
             with explain_memory(_LOWER_THE_NEED):
                 record = {"round": kind, "key": list(key), **work()}

@@ -1,6 +1,6 @@
 """Do the intervals cover, and does a world without differences show none? Prints the tables of docs/validity.md.
 
-python -m benchmarks.validity            everything, about ten minutes on one core
+python -m benchmarks.validity            everything, about ten minutes of one core
 python -m benchmarks.validity --quick    fewer runs, half a minute
 python -m benchmarks.validity null coverage conditional choice     only some of the parts
 """

@@ -9,11 +9,11 @@ standard error would be too small. Below five questions no interval is given, an
 is undefined.
 
 Departures from the plain jackknife with t on Q - 1 degrees of freedom, whose simulated coverage falls to 0.91 at eight
-questions (docs/validity.md). Questions differ a lot, and a few heavy ones make se itself uncertain: nu is the number of
-degrees of freedom that matches the variance of se^2, with the sample excess kurtosis of the copies (Q - 1 unless that is
-positive). The pooled cosine is moreover a ratio whose distribution leans towards 0 when it is large: its interval is
-widened to hold the one of arctanh(theta) with Q - 1 degrees of freedom, where the estimate and all its copies lie within
-(-1, 1).
+questions (docs/validity.md). Questions differ a lot, and a few heavy ones make se itself uncertain: nu is the number
+of degrees of freedom that matches the variance of se^2, with the sample excess kurtosis of the copies (Q - 1 unless
+that is positive). The pooled cosine is moreover a ratio whose distribution leans towards 0 when it is large: its
+interval is widened to hold the one of arctanh(theta) with Q - 1 degrees of freedom, where the estimate and all its
+copies lie within (-1, 1).
 """
 
 from collections.abc import Callable

@@ -19,6 +19,8 @@ from hydrometer.alignment.study import Study
 MeasuredShares = Mapping[tuple[str, str], float | None]
 NO_NODES = "no_nodes"
 NO_ELIGIBLE_NODES = "no_eligible_nodes"
+NO_DIFFERENCE_IN_A_HALF = "no_difference_in_one_half"
+"""Reason of a missing weighted cosine: in one half of the rollouts all success rates of every node are equal."""
 NO_DIRECTION = "no_direction"
 NOISE = "noise"
 FEW_QUESTIONS = "fewer_than_5_questions"
@@ -36,16 +38,20 @@ class MetricTable(NamedTuple):
     at_half_visits: Float[np.ndarray, "split teacher objective"] | None
 
 
-def measured_shares(token_scores: pl.DataFrame, kept: KeptNodes) -> MeasuredShares:
-    """Per teacher and objective: the share of |d|^2 over all path positions that lies on measured nodes."""
-    measured = kept.keys.select(*NODE_KEYS[:3]).unique().with_columns(pl.lit(value=True).alias("measured"))
-    rows = token_scores.join(measured, on=list(NODE_KEYS[:3]), how="left").sort(*NODE_KEYS[:3])
+def measured_shares(token_scores: pl.DataFrame, kept: KeptNodes, nodes: pl.DataFrame) -> MeasuredShares:
+    """Per teacher and objective: the share of |d|^2 over all path positions that lies on measured nodes.
+
+    Where nodes were subsampled each counts `node_weight` times, so that the share is that of the nodes it stands for.
+    """
+    keys = list(NODE_KEYS[:3])
+    measured = kept.keys.select(keys).unique().join(nodes.select(*keys, "node_weight").unique(keys), on=keys)
+    rows = token_scores.join(measured, on=keys, how="left").sort(keys)
     shares: dict[tuple[str, str], float | None] = {}
     for teacher, objective in rows.select("teacher", "objective").unique().sort("teacher", "objective").iter_rows():
         mine = rows.filter(teacher=teacher, objective=objective)
         square = mine["full_norm_squared"].cast(pl.Float64).to_numpy()
-        seen = float(square[mine["measured"].is_not_null().to_numpy()].sum())
-        shares[teacher, objective] = seen / float(square.sum()) if square.sum() > 0.0 else None
+        seen = float((square * mine["node_weight"].fill_null(0.0).to_numpy()).sum())
+        shares[teacher, objective] = min(1.0, seen / float(square.sum())) if square.sum() > 0.0 else None
     return shares
 
 
@@ -170,7 +176,7 @@ def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
         return NO_DIRECTION
     if name == "pooled_cosine":
         return NOISE if not corrected_ideal_square(sums) > 0.0 else NO_NODES
-    return NO_ELIGIBLE_NODES
+    return NO_DIFFERENCE_IN_A_HALF if sums[TERMS.index("defined")] > 0.0 else NO_ELIGIBLE_NODES
 
 
 def _why_no_interval(value: float | None, n_questions: int) -> str:

@@ -65,7 +65,11 @@ def centre(
     mass: Float[np.ndarray, "*batch"],
     field: Float[np.ndarray, "*more candidate"],
 ) -> Float[np.ndarray, "*more candidate"]:
-    """M w_j (f_j - sum_k w_k f_k): a field over kept candidates as a direction in the logits (ascent)."""
+    """M w_j (f_j - sum_k w_k f_k): a field over kept candidates as a direction in the logits (ascent).
+
+    A constant is taken off first, so that a field without differences gives exact zeros.
+    """
+    field = field - field[..., :1]
     mean = (weights * field).sum(-1, keepdims=True)
     return mass[..., None] * weights * (field - mean)
 

@@ -54,6 +54,8 @@ class Ranked(NamedTuple):
     arm: Arm | None
     """None for `no teacher`."""
     score: float
+    interval: tuple[float, float] | None
+    """95 % over questions of the score on the shared nodes; None below five questions or where it is undefined."""
     p_within_epsilon: float
     """NaN below five questions or where the noise leaves no score."""
     reason: str | None
@@ -109,7 +111,10 @@ def rank_arms(
     chosen = sums[:, list(places[0]), list(places[1])]
     has_nodes = np.isin(np.arange(len(labels.questions)), labels.question[is_shared])
     chosen = chosen[has_nodes]
-    pooled = jackknife(METRICS["pooled_cosine"].value, chosen, np.ones(chosen.shape[:2], dtype=bool))
+    metric = METRICS["pooled_cosine"]
+    everywhere = np.ones(chosen.shape[:2], dtype=bool)
+    pooled = jackknife(metric.value, chosen, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
+    intervals = [*(_interval(ends) for ends in zip(pooled.low, pooled.high, strict=True)), None]
     estimate = np.append(pooled.value, 0.0)
     deviations = _deviations(pooled.left_out)
     probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
@@ -118,7 +123,9 @@ def rank_arms(
     reasons = [*(_why_unscored(row) for row in chosen.sum(0)), None]
     n_questions, used_questions = int(has_nodes.sum()), len(np.unique(labels.question[is_used]))
     return Ranking(
-        lines=tuple(Ranked(everything[i], float(estimate[i]), float(probabilities[i]), reasons[i]) for i in order),
+        lines=tuple(
+            Ranked(everything[i], float(estimate[i]), intervals[i], float(probabilities[i]), reasons[i]) for i in order
+        ),
         n_nodes=int(is_shared.sum()),
         lost_nodes=int(is_used.sum() - is_shared.sum()),
         n_questions=n_questions,
@@ -126,6 +133,10 @@ def rank_arms(
         unranked=tuple(arm for arm in wanted if arm not in ranked),
         factor=factor,
     )
+
+
+def _interval(ends: tuple[float, float]) -> tuple[float, float] | None:
+    return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
 
 
 def _why_unscored(sums: Float[np.ndarray, " term"]) -> str | None:

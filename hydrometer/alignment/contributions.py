@@ -97,7 +97,7 @@ def compute_half_scores(kept: KeptNodes, scores: ArmScores, rates: Float[np.ndar
     ideal = centre(kept.weights, kept.mass, rates)
     gap = success_gap(kept, rates)
     inner = (scores.directions * ideal).sum(-1)
-    cosine = cosine_of(inner, ideal, scores.direction_norm, is_known & (gap > 0.0))
+    cosine = cosine_of(kept, inner, ideal, scores.direction_norm, is_known & (gap > 0.0))
     return HalfScores(cosine, np.where(is_known, gap, np.nan))
 
 

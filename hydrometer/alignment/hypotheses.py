@@ -14,6 +14,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
+_DIGITS = 12
+"""Decimals of the largest difference that count: what is beyond them is rounding, neither a difference nor a tie."""
 EXACT_UP_TO = 400
 """Beyond this many differences the normal limit is used."""
 
@@ -34,7 +36,9 @@ def signed_rank(differences: Float[np.ndarray, " question"]) -> SignedRank:
     """Exact two-sided Wilcoxon signed-rank test that the differences are symmetric about zero. NaNs are left out."""
     known = differences[np.isfinite(differences)]
     median = float(np.median(known)) if len(known) else float("nan")
-    moved = known[known != 0.0]
+    scale = np.abs(known).max(initial=0.0)
+    relative = np.round(known / scale, _DIGITS) if scale else known
+    moved = relative[relative != 0.0]
     count = len(moved)
     if not count:
         return SignedRank(0, median, float("nan"), 1.0)

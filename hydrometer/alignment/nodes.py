@@ -23,6 +23,8 @@ from hydrometer.alignment.arrays import (
 
 TOO_FEW_KEPT = "fewer_than_two_kept"
 """Reason of a node with fewer than two candidates that were visited often enough."""
+NOT_CHOSEN = "not_chosen"
+"""Reason of a node that a limit on analysed nodes left out."""
 EQUAL_RATES = "equal_success_rates"
 """Reason of a node whose kept candidates all have the same success rate."""
 
@@ -44,7 +46,8 @@ def complete_nodes(nodes: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFram
     `value` needs one kept candidate; the gap, the norm and the noise correction need two and are null below.
 
     Args:
-        nodes: one row per path x position, keyed by `NODE_KEYS`; columns of the same names are replaced.
+        nodes: one row per path x position, keyed by `NODE_KEYS`, with `node_weight`; columns of the same names are
+            replaced.
         candidates: `candidates.parquet`.
     """
     kept = pack_nodes(candidates, min_kept=1)
@@ -72,7 +75,9 @@ def complete_nodes(nodes: pl.DataFrame, candidates: pl.DataFrame) -> pl.DataFram
             pl.col("eligible").fill_null(value=False),
         )
         .with_columns(
-            pl.when(pl.col("kept_candidates") < MIN_KEPT)
+            pl.when(pl.col("node_weight") == 0.0)
+            .then(pl.lit(NOT_CHOSEN))
+            .when(pl.col("kept_candidates") < MIN_KEPT)
             .then(pl.lit(TOO_FEW_KEPT))
             .when(~pl.col("eligible"))
             .then(pl.lit(EQUAL_RATES))

@@ -152,7 +152,7 @@ def replicate_sums(
         put("cosine", place, cosines[0], defined)
         put("positive", place, (inner > 0.0).astype(np.float64), defined)
         for name, own, other in (("gap_a", gaps[0], 2), ("gap_b", gaps[1], 1)):
-            usable = lengths[other] > 0.0
+            usable = gaps[other - 1] > 0.0
             twin = "b" if other == 2 else "a"
             put(name, place, own * usable, defined)
             put(f"{name}_cosine_{twin}", place, own * cosines[other], defined)

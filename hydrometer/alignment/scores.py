@@ -17,6 +17,7 @@ import polars as pl
 from jaxtyping import Bool, Float
 
 from hydrometer.alignment.arrays import (
+    MIN_KEPT,
     NODE_KEYS,
     KeptNodes,
     TeacherFields,
@@ -83,7 +84,7 @@ def compute_arm_scores(kept: KeptNodes, scored: TeacherFields) -> ArmScores:
         directions=directions,
         inner_product=inner,
         direction_norm=norm,
-        cosine=cosine_of(inner, ideal, norm, has_distinct_rates(kept)),
+        cosine=cosine_of(kept, inner, ideal, norm, has_distinct_rates(kept)),
         signal=signal,
         teacher_weights=teacher_weights,
         advantage=((teacher_weights - kept.weights) * kept.rates).sum(-1),
@@ -91,16 +92,18 @@ def compute_arm_scores(kept: KeptNodes, scored: TeacherFields) -> ArmScores:
 
 
 def cosine_of(
+    kept: KeptNodes,
     inner: Float[np.ndarray, "*arms node"],
     ideal: Float[np.ndarray, "node candidate"],
     direction_norm: Float[np.ndarray, "*arms node"],
     is_eligible: Bool[np.ndarray, " node"],
 ) -> Float[np.ndarray, "*arms node"]:
-    """g.d / (|g| |d|) within [-1, 1]; NaN at ineligible nodes and where there is no direction."""
+    """g.d / (|g| |d|) within [-1, 1], exactly +-1 at two candidates; NaN where ineligible or without a direction."""
     length = np.sqrt((ideal**2).sum(-1)) * direction_norm
     is_defined = is_eligible & (direction_norm >= MIN_DIRECTION_NORM) & (length > 0.0)
     cosine = np.divide(inner, length, out=np.full_like(inner, np.nan), where=is_defined)
-    return np.clip(cosine, -1.0, 1.0)
+    is_pair = kept.is_candidate.sum(-1) == MIN_KEPT
+    return np.where(is_pair, np.sign(cosine), np.clip(cosine, -1.0, 1.0))
 
 
 def _renormalised(scored: TeacherFields) -> Float[np.ndarray, "teacher node candidate"]:

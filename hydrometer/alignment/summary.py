@@ -17,6 +17,7 @@ import polars as pl
 
 from hydrometer.alignment.analyses import correlate, oracle_filter, two_candidate_share
 from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
+from hydrometer.alignment.arrays import has_distinct_rates
 from hydrometer.alignment.choice import (
     NO_OBJECTIVE,
     NO_TEACHER,
@@ -76,7 +77,7 @@ def summarise(
     notes = list(warnings)
     for study in studies:
         ranking = rankings[study.continuation]
-        shares = measured_shares(token_scores, study.kept)
+        shares = measured_shares(token_scores, study.kept, nodes)
         summary["arms"] += arm_entries(study, shares, visit_log, seed)
         summary["ranking"] += [_ranking_entry(line, study.continuation) for line in ranking.lines]
         summary["tests"] += [
@@ -111,6 +112,7 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
         "objective": line.arm.objective if line.arm else NO_OBJECTIVE,
         "continuation": continuation,
         "score": _finite(line.score),
+        "interval": list(line.interval) if line.interval else None,
         "p_within_epsilon": _finite(line.p_within_epsilon),
         "reason": line.reason,
     }
@@ -140,7 +142,7 @@ def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[st
     ]
     return measurement_warnings(
         n_questions=len(study.labels.questions),
-        n_eligible=int(study.terms[0].any((0, 1)).sum()),
+        n_eligible=int(has_distinct_rates(study.kept).sum()),
         two_candidate_share=two_candidate_share(study.kept),
         median_visits=median_visits(study.kept),
         ranking=ranking,

@@ -27,8 +27,8 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
     limit = LIMIT if continuation == "student" else TEACHER_LIMIT.format(who=continuation)
     if line.arm is None:
         return (
-            f"No arm points further towards success than no teacher does: doing nothing is within {epsilon:g} of the "
-            f"best pooled cosine with probability {line.p_within_epsilon:.2f} {where}. {limit}"
+            f"Without any teacher: doing nothing is within {epsilon:g} of the best pooled cosine with probability "
+            f"{line.p_within_epsilon:.2f} {where}. {limit}"
         )
     return (
         f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
@@ -39,10 +39,15 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
 def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None) -> str:
     """Why nothing is recommended, and what it would cost to tell."""
     scored = [line for line in ranking.lines if line.arm is not None]
+    if not scored and not ranking.unranked:
+        return "Nothing to rank: all objectives of this run are references, which are never ranked."
     if not scored:
         return "Nothing to rank: no teacher has a node with two candidates that were visited often enough."
     if all(line.reason == NO_DIRECTION for line in scored):
-        return "Nothing to rank: every teacher agrees with the student wherever it was measured, so none moves it."
+        return (
+            "Nothing to rank: no arm moves the student wherever it was measured. A teacher that agrees with the student "
+            "does not, nor an objective without a direction."
+        )
     if all(not math.isfinite(line.score) for line in scored):
         return (
             "Not separated yet: success rates differ by no more than their own sampling noise, so no arm has a score."

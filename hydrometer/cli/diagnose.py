@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.errors import SpecError
 
 
 def diagnose(
@@ -42,6 +43,8 @@ def diagnose(
     from hydrometer.diagnosis.run import run_diagnosis
     from hydrometer.diagnosis.setup import build_instruments
 
+    if resume and out is None:
+        raise SpecError("--resume goes on with a run that is there: name its folder with --out DIR")
     screen = Console(stderr=json, highlight=False, emoji=False)
     _silence_loading_bars()
     instruments = build_instruments(settings)

@@ -54,7 +54,8 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        errors.print("hydrometer: interrupted. Finished rounds are kept; go on with --resume and the same --out.")
+        kept = " Finished rounds are kept; go on with --resume and the same --out."
+        errors.print(f"hydrometer: interrupted.{kept if tokens[0] == 'diagnose' and '--dry-run' not in tokens else ''}")
         return 130
     return 0
 

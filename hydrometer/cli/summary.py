@@ -1,6 +1,6 @@
 """What `diagnose` prints when it is done (or only planned): one screen."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,7 @@ from hydrometer.diagnosis.run import Diagnosis
 
 _SHOWN_WARNINGS = 4
 _REASONS = {
-    "no_direction": "the teacher agrees with the student wherever it was measured, so it moves nothing.",
+    "no_direction": "moves nothing wherever it was measured, as a teacher that agrees with the student does.",
     "noise": "success rates differ by no more than their sampling noise.",
     "no_shared_nodes": "no node was measured for every ranked arm.",
 }
@@ -32,7 +32,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
     for line in summary["ranking"]:
         scores = arms.get((line["teacher"], line["objective"]))
         cells = [_pooled(scores[split]) if scores else "" for split in ("correct", "incorrect")]
-        interval = _interval(scores["all"]["pooled_cosine"]) if scores else ""
+        interval = _interval(line["interval"]) if scores else ""
         objective = line["objective"] if scores else ""
         teacher = Text(printable(line["teacher"]))
         table.add_row(teacher, objective, _number(line["score"]), interval, *cells, _chance(line["p_within_epsilon"]))
@@ -84,8 +84,7 @@ def _number(value: float | None) -> str:
     return f"{value:+.3f}" if value is not None else "none"
 
 
-def _interval(entry: Mapping[str, Any]) -> str:
-    bounds = entry["intervals"]["questions"]
+def _interval(bounds: Sequence[float] | None) -> str:
     return f"[{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else "none"
 
 

@@ -30,7 +30,7 @@ Specs = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 class DiagnoseConfig(BaseModel):
     """One diagnosis."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     student: str = "bundled:student"
     """Model spec of the student: a Hugging Face id or folder, or bundled:NAME."""
@@ -47,6 +47,8 @@ class DiagnoseConfig(BaseModel):
     """On-policy rollouts per question that are counted in success rates."""
     paths: int = Field(default=1, ge=1)
     """On-policy rollouts per question whose nodes are analysed (never counted)."""
+    nodes_per_path: int | None = Field(default=None, ge=1)
+    """Most nodes of a path that are analysed, spread evenly over it; each stands for its share (default: all)."""
     demos: int = Field(default=8, ge=0)
     """On-policy rollouts per question that demonstrations are taken from (never counted)."""
     max_response_tokens: int = Field(default=96, ge=1)
@@ -76,7 +78,7 @@ class DiagnoseConfig(BaseModel):
 
     epsilon: float = Field(default=0.02, gt=0.0)
     """Arms whose scores differ by less count as equally good."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
     """Of every random number of the run."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"

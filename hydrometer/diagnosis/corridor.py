@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
+from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
@@ -33,6 +34,8 @@ class Measurement:
     """Questions that pilot rollouts looked at (0 without a pilot)."""
     left_out: list[str] = field(default_factory=list)
     """Ids of the questions whose pilot success rate was out of range."""
+    not_needed: list[str] = field(default_factory=list)
+    """Ids of the questions that the pilot found fit after enough others."""
 
     def sampler_gaps(self) -> np.ndarray:
         """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
@@ -92,8 +95,14 @@ def _choose_questions(
     if not chosen:
         raise SpecError(
             f"None of the {found.piloted} questions of {instruments.task.name} has a pilot success rate between "
-            f"{config.pilot_low:g} and {config.pilot_high:g}: the student gets them all right or all wrong.\n"
+            f"{config.pilot_low:g} and {config.pilot_high:g}.\n"
             "Take an easier or harder task, widen --pilot-low/--pilot-high, or leave --pilot out."
+        )
+    found.not_needed = [question.question_id for question in chosen[config.questions :]]
+    if len(chosen) < config.questions:
+        progress.note(
+            f"Only {len(chosen)} of the {found.piloted} questions have a pilot success rate between "
+            f"{config.pilot_low:g} and {config.pilot_high:g}, not {config.questions}."
         )
     return chosen[: config.questions]
 
@@ -118,13 +127,10 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
 
 def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
     config = instruments.config
-    wanted: dict[RolloutKind, int] = {"base": config.rollouts, "path": config.paths}
-    if any("demo" in teacher.context.name for teacher in instruments.teachers):
-        wanted["demo"] = config.demos
     orders = [
         _order(instruments, state, kind)
         for state in found.states
-        for kind, count in wanted.items()
+        for kind, count in wanted_rollouts(instruments).items()
         for _ in range(count)
     ]
     progress.stage("on-policy rollouts", len(orders))
@@ -139,6 +145,15 @@ def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progre
             if logprobs is not None:
                 state.sampler_logprobs[rollout.rollout_id] = logprobs
         progress.advance(len(group))
+
+
+def wanted_rollouts(instruments: Instruments) -> dict[RolloutKind, int]:
+    """On-policy rollouts of each question, by kind; demonstrations only where a context needs them."""
+    config = instruments.config
+    wanted: dict[RolloutKind, int] = {"base": config.rollouts, "path": config.paths}
+    if any("demo" in teacher.context.name for teacher in instruments.teachers):
+        wanted["demo"] = config.demos
+    return wanted
 
 
 def _order(
@@ -181,7 +196,10 @@ def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, f
         key = [state.question.question_id, path.rollout_id, state.scored_teachers]
         record = rounds.run("score", key, lambda state=state, path=path: _score(instruments, state, path))
         scores = PathScores(**decode_arrays(record["arrays"]))
-        state.scores[path.rollout_id] = scores
+        seed = rollout_seed(instruments.config.seed, f"nodes\x1f{path.question_id}", path.rollout_id)
+        state.scores[path.rollout_id], state.node_weights[path.rollout_id] = choose_nodes(
+            scores, instruments.config.nodes_per_path, np.random.default_rng(seed)
+        )
         progress.advance(1)
 
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hydrometer.diagnosis.corridor import wanted_rollouts
 from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.diagnosis.rounds import round_size
 from hydrometer.diagnosis.setup import Instruments
@@ -34,6 +35,7 @@ def plan_run(instruments: Instruments) -> Plan:
     """Sample a few responses, score one path per probed question, and scale up.
 
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
+    A pilot is counted for the wanted questions only; each question that it leaves out costs as much again.
     Sampling speed is that of the probe, a quarter of a round.
     """
     config = instruments.config
@@ -44,7 +46,7 @@ def plan_run(instruments: Instruments) -> Plan:
     length = probe.generated_tokens / probe.rollouts
     pairs = round(config.paths * probe.pairs / len(probed))
     count = min(config.questions, len(questions))
-    on_policy = count * (config.rollouts + config.paths + config.demos)
+    on_policy = count * (config.pilot + sum(wanted_rollouts(instruments).values()))
     branches = count * instruments.allocation.ceiling(pairs)
     generated = round(on_policy * length + branches * length / 2)
     seconds = generated * probe.sample_s / probe.generated_tokens + count * config.paths * probe.score_s / len(probed)

@@ -15,13 +15,14 @@ from hydrometer.diagnosis.config import RUNTIME_FIELDS
 from hydrometer.diagnosis.rounds import Cost
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.errors import RunFolderError
+from hydrometer.types import STUDENT
 
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
 def describe_run(instruments: Instruments) -> dict[str, Any]:
     """Identity of a run: what has to be equal for `--resume`, and under which versions it was made."""
-    models = {"student": instruments.student} | {teacher.name: teacher.model for teacher in instruments.teachers}
+    models = {STUDENT: instruments.student} | {teacher.name: teacher.model for teacher in instruments.teachers}
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "diagnosis",
@@ -78,6 +79,11 @@ def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], pat
         old = recorded.get("models", {}).get(name, {})
         if old.get("spec") == model["spec"] and old.get("fingerprint") != model["fingerprint"]:
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
+    for entry in ("teachers", "objectives"):
+        old = recorded.get(entry, {})
+        for name, made in identity[entry].items():
+            if name in old and old[name] != made:
+                differing.append(f"  {entry[:-1]} '{name}': was {old[name]!r:.200}, now {made!r:.200}")
     same_choice = all(before.get(name) == now.get(name) for name in ("task", "questions", "pilot"))
     if same_choice and recorded.get("task_fingerprint") != identity["task_fingerprint"]:
         differing.append(f"  task '{identity['task']}': its questions have changed")

@@ -157,6 +157,8 @@ def _write_run(
             "piloted": found.piloted,
             "left_out_by_pilot": len(found.left_out),
             "left_out_ids": found.left_out,
+            "fit_but_not_needed": len(found.not_needed),
+            "fit_but_not_needed_ids": found.not_needed,
             "uninformative": len(uninformative),
             "uninformative_ids": uninformative,
             "uninformative_are": "analysed and pooled like the others",

@@ -1,8 +1,10 @@
 """From names to objects: models (each loaded once), teachers, objectives, task. Errors of a config surface here."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
+from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.errors import SpecError
@@ -12,7 +14,7 @@ from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
 from hydrometer.tasks import load_task
 from hydrometer.teachers import SELF, ContextSpec, TeacherSpec, parse_teacher
-from hydrometer.types import Task
+from hydrometer.types import STUDENT, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def build_instruments(
     Raises:
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
+    _refuse_contradictions(config)
     if student is None:
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded
     specs = _parse_teachers(config, given=teachers is not None)
@@ -75,9 +78,11 @@ def build_instruments(
         ready = tuple(
             Teacher(s.name, student if s.model == SELF else _load(s.model, config, loaded), s.context) for s in specs
         )
+    _check_names([teacher.name for teacher in ready])
     shared = check_token_maps(student, {teacher.name: teacher.model for teacher in ready})
-    for model in (student, *(teacher.model for teacher in ready)):
-        model.vocab_size = shared
+    models = {id(model): _cut(model, shared) for model in (student, *(teacher.model for teacher in ready))}
+    student = models[id(student)]
+    ready = tuple(replace(teacher, model=models[id(teacher.model)]) for teacher in ready)
     settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
     sampler = build_sampler(student, settings, batch_size=config.batch_size)
     return Instruments(config, task, student, sampler, ready, objectives, allocation, _find_controls(specs))
@@ -101,6 +106,21 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     if not objectives:
         raise SpecError("A diagnosis needs at least one objective, e.g. --objective reverse_kl")
     return objectives
+
+
+def _refuse_contradictions(config: DiagnoseConfig) -> None:
+    """Options that are fine each by itself but not together.
+
+    Raises:
+        SpecError: branches that would be paid for and then kept nowhere; a pilot range that holds nothing.
+    """
+    if config.allocation != "on_policy" and config.visits < config.min_visits:
+        raise SpecError(
+            f"--visits {config.visits} brings no candidate to --min-visits {config.min_visits}, so none of them would "
+            f"be kept. Lower --min-visits to {config.visits}, or raise --visits."
+        )
+    if config.pilot_low > config.pilot_high:
+        raise SpecError(f"--pilot-low {config.pilot_low:g} is above --pilot-high {config.pilot_high:g}.")
 
 
 def build_allocation(config: DiagnoseConfig) -> Allocation:
@@ -131,9 +151,24 @@ def _parse_teachers(config: DiagnoseConfig, *, given: bool) -> tuple[TeacherSpec
             )
         if spec.model != SELF:
             parse_model_spec(spec.model)
-    if not specs:
-        raise SpecError("A diagnosis needs at least one teacher, e.g. --teacher self+answer")
     return specs
+
+
+def _check_names(names: Sequence[str]) -> None:
+    if not names:
+        raise SpecError("A diagnosis needs at least one teacher, e.g. --teacher self+answer")
+    reserved = [name for name in names if name in (STUDENT, NO_TEACHER)]
+    if reserved:
+        raise SpecError(f"A teacher cannot be called '{reserved[0]}': that name stands for something else in a run.")
+
+
+def _cut(model: CausalModel, shared: int) -> CausalModel:
+    """The model on the vocabulary that all share; the caller's own object keeps the whole of its vocabulary."""
+    if model.vocab_size == shared:
+        return model
+    narrowed = copy(model)
+    narrowed.vocab_size = shared
+    return narrowed
 
 
 def _find_controls(specs: Sequence[TeacherSpec]) -> dict[str, str]:

@@ -25,6 +25,8 @@ class QuestionState:
     """By teacher name."""
     scores: dict[int, PathScores] = field(default_factory=dict)
     """By rollout id of the path."""
+    node_weights: dict[int, np.ndarray] = field(default_factory=dict)
+    """Per position of each path, by its rollout id; 0 where the node was not chosen."""
     tree: PrefixTree = field(init=False)
     listed: Forcible | None = None
     """The (node, token) pairs that branches may be forced to."""

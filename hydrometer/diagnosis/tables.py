@@ -17,6 +17,8 @@ from hydrometer.teachers import PathScores
 from hydrometer.types import STUDENT, Rollout
 
 Tables = dict[str, pl.DataFrame]
+_BY_FIELD = ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass")
+"""Columns of `token_scores` that depend on an objective's field."""
 
 
 def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
@@ -102,10 +104,10 @@ def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.Data
                 "token": [instruments.student.token_text(token_id) for token_id in path.token_ids],
                 "path_correct": path.correct,
                 "path_weight": 1.0,
-                "node_weight": 1.0,
+                "node_weight": state.node_weights[path.rollout_id],
                 "student_entropy_nats": scores.entropy,
             }
-            for _, path, scores in _paths(states)
+            for state, path, scores in _paths(states)
         ],
         TABLES["nodes"],
     )
@@ -163,27 +165,26 @@ def _teacher_scores(
 
 
 def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+    """Divergences of every teacher; what depends on a field is null for objectives whose field no teacher gives."""
+    scored = {objective.name: place for place, objective in enumerate(instruments.scored_objectives)}
     frames = []
     for state, path, scores in _paths(states):
         for t, teacher in enumerate(state.scored_teachers):
-            for i, objective in enumerate(instruments.scored_objectives):
+            for objective in instruments.objectives:
+                place = scored.get(objective.name)
+                unknown = np.full(len(path.token_ids), np.nan)
                 frames.append(
                     {
                         **_keys(path, np.arange(len(path.token_ids))),
                         "teacher": teacher,
                         "objective": objective.name,
-                        "field_mean": scores.field_mean[t, i],
-                        "full_norm_squared": scores.full_norm_squared[t, i],
                         "reverse_kl_nats": scores.reverse_kl[t],
                         "l2": scores.l2[t],
                         "distribution_cosine": scores.distribution_cosine[t],
-                        "student_topk_mass": scores.student_topk_mass[t, i],
-                        "teacher_topk_mass": scores.teacher_topk_mass[t, i],
+                        **{name: unknown if place is None else getattr(scores, name)[t, place] for name in _BY_FIELD},
                     }
                 )
-    return _concat(frames, TABLES["token_scores"]).with_columns(
-        pl.col("student_topk_mass", "teacher_topk_mass").cast(pl.Float64)
-    )
+    return _concat(frames, TABLES["token_scores"]).with_columns(pl.col(_BY_FIELD).cast(pl.Float64))
 
 
 def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list[dict[str, Any]]:

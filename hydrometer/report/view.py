@@ -71,7 +71,7 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
     if all(arm["ranking_score"] is None for arm in ranked if not arm["no_teacher"]):
         reasons = sorted({arm["ranking_reason"] for arm in ranked if arm["ranking_reason"] and not arm["no_teacher"]})
         return {"state": "nothing", "headline": "No arm could be scored", "text": verdict, "reasons": reasons}
-    front = max(ranked, key=lambda arm: arm["p_within_epsilon"] or 0.0)
+    front = ranked[0]
     return {
         "state": "open",
         "headline": "Not separated yet",

@@ -5,9 +5,11 @@ norms, divergences, ranks, masses) are formed inside the block in float64 and on
 so no full-vocabulary array outlives its block. A candidate is a token with p or any teacher's q above the threshold.
 """
 
+from array import array
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +19,9 @@ from torch import Tensor
 from hydrometer.models import CausalModel, Warp, warp_logprobs
 from hydrometer.objectives import Objective
 
-_BLOCK_ELEMENTS = 1 << 21
-"""Vocabulary x positions handled at a time: 16 MiB per float64 array."""
+_BLOCK_ELEMENTS = 1 << 18
+"""Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
+_BLOCK_ELEMENTS_ON_GPU = 1 << 24
 
 
 class TeacherView(NamedTuple):
@@ -32,6 +35,11 @@ class TeacherView(NamedTuple):
 @dataclass(frozen=True, slots=True, eq=False)
 class PathScores:
     """Scores of one analysed response. Natural logs; NaN where a quantity does not exist."""
+
+    CANDIDATE_FIELDS: ClassVar[frozenset[str]] = frozenset(
+        ("position", "token_id", "student_logprob", "student_rank", "teacher_logprob", "teacher_rank", "field")
+    )
+    """The fields whose last axis runs over candidates; that of all others runs over positions."""
 
     entropy: Float64[np.ndarray, " position"]
     """Of the student, in nats."""
@@ -90,31 +98,60 @@ def score_path(
     """
     walks = [_walk(student, student_prompt_ids, response_ids)]
     walks += [_walk(view.model, view.prompt_ids, response_ids) for view in teachers]
-    blocks = []
+    joined: defaultdict[str, _Blocks] = defaultdict(_Blocks)
     start = 0
     for student_logits, *teacher_logits in zip(*walks, strict=True):
         sampled = torch.tensor(response_ids[start : start + len(student_logits)], device=student_logits.device)
         p = warp_logprobs(student_logits.double(), warp)
         q = [warp_logprobs(logits.double(), warp._replace(top_p=1.0)) for logits in teacher_logits]
-        blocks.append(_score_block(p, q, sampled, objectives, threshold, start))
+        for name, values in _score_block(p, q, sampled, objectives, threshold, start).items():
+            joined[name].append(values)
         start += len(student_logits)
-    return PathScores(**{name: np.concatenate([b[name] for b in blocks], axis=-1) for name in blocks[0]})
+    return PathScores(**{name: blocks.join() for name, blocks in joined.items()})
+
+
+class _Blocks:
+    """Arrays that follow one another along their last axis, in one growing buffer.
+
+    Kept one by one between the large arrays of each block, which are freed, they would fragment the heap until memory
+    grew with the length of the response.
+    """
+
+    def __init__(self) -> None:
+        self.buffer = array("B")
+        self.count = 0
+        self.shape: tuple[int, ...] = ()
+        self.dtype = np.dtype(np.float64)
+
+    def append(self, values: np.ndarray) -> None:
+        self.buffer.frombytes(np.moveaxis(values, -1, 0).tobytes())
+        self.count += values.shape[-1]
+        self.shape, self.dtype = values.shape[:-1], values.dtype
+
+    def join(self) -> np.ndarray:
+        rows = np.frombuffer(self.buffer, self.dtype).reshape(self.count, *self.shape)
+        return np.ascontiguousarray(np.moveaxis(rows, 0, -1))
 
 
 def _walk(
     model: CausalModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
 ) -> Iterator[Float[Tensor, "block vocab"]]:
-    """Logits in blocks whose size depends on the shared vocabulary only, so that all models step together."""
-    size = max(1, _BLOCK_ELEMENTS // model.vocab_size)
+    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together."""
     held: list[Tensor] = []
     for chunk in model.score(prompt_ids, response_ids):
         held.append(chunk.logits)
+        size = _positions_per_block(chunk.logits)
         while sum(map(len, held)) >= size:
             joined = torch.cat(held) if len(held) > 1 else held[0]
             yield joined[:size]
             held = [joined[size:]] if len(joined) > size else []
     if held:
         yield torch.cat(held)
+
+
+def _positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
+    limit = _BLOCK_ELEMENTS if logits.device.type == "cpu" else _BLOCK_ELEMENTS_ON_GPU
+    return max(1, limit // logits.shape[-1])
 
 
 def _score_block(
@@ -201,7 +238,7 @@ def _ranks(
     """1 + the number of tokens that are more probable (or as probable with a smaller id)."""
     ranks = torch.empty_like(token_ids)
     ids = torch.arange(logprobs.shape[-1], device=logprobs.device)
-    step = max(1, _BLOCK_ELEMENTS // logprobs.shape[-1])
+    step = _positions_per_block(logprobs)
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
         row, own = logprobs[rows[part]], logprobs[rows[part], token_ids[part]][:, None]

@@ -27,12 +27,12 @@ RUNS: dict[str, Run] = {
         {700: "early", 950: "student", 1600: LONG_STUDENT},
     ),
     "expert": Run(
-        Plan(LARGE, steps=1200, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2, error_share=0.4)),
-        {1200: "expert"},
+        Plan(LARGE, steps=1700, seed=SEED + 1, mixture=Mixture(second_prompt_share=0.2, error_share=0.4)),
+        {1700: "expert"},
     ),
     "other-pattern": Run(
-        Plan(LARGE, steps=1200, seed=SEED + 2, mixture=Mixture(pattern="prose", error_share=0.4)),
-        {1200: "other-pattern"},
+        Plan(LARGE, steps=2000, seed=SEED + 2, mixture=Mixture(pattern="prose", error_share=0.4)),
+        {2000: "other-pattern"},
     ),
     "student-large": Run(
         Plan(MIDDLE, steps=1000, seed=SEED + 3),

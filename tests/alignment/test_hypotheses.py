@@ -50,3 +50,12 @@ def test_holm_on_a_worked_example():
 def test_holm_caps_at_one_and_ignores_missing_tests():
     assert holm([0.6, float("nan"), 0.7]) == pytest.approx([1.0, float("nan"), 1.0], nan_ok=True)
     assert holm([]) == []
+
+
+def test_what_rounding_leaves_is_neither_a_difference_nor_breaks_a_tie():
+    clean = np.array([0.3, -0.1, 0.2, 0.2, 0.0, 0.0])
+    noisy = clean + 1e-17 * np.array([1, -1, 1, -1, 1, -1])
+    assert signed_rank(noisy)._replace(median=0.0) == signed_rank(clean)._replace(median=0.0)
+    assert signed_rank(noisy).n_questions == 4
+    tiny = signed_rank(1e-9 * clean)  # small differences are differences all the same
+    assert (tiny.n_questions, tiny.p) == (4, signed_rank(clean).p)

@@ -167,3 +167,18 @@ def test_noise_correction_is_unbiased_by_enumeration(visits):
 
 def _binomial(successes, n, rate):
     return math.comb(n, int(successes)) * rate ** int(successes) * (1 - rate) ** (n - int(successes))
+
+
+def test_equal_rates_give_exact_zeros_and_two_candidates_a_cosine_of_exactly_one(make_tables):
+    tables = make_tables(questions=30, paths=3, candidates=3)
+    always = tables.candidates.with_columns(
+        success_rate=pl.when(pl.col("question_id") < "q10").then(1.0).otherwise(pl.col("success_rate"))
+    )
+    rows = align(tables._replace(candidates=always))
+    equal = rows.filter(pl.col("question_id") < "q10")
+    assert equal.height > 50
+    assert equal.select(pl.col("inner_product", "ideal_norm", "signal").abs().max()).row(0) == (0.0, 0.0, 0.0)
+    kept = always.filter("kept").group_by(KEYS).len("n")
+    pairs = rows.join(kept.filter(n=2), on=KEYS).filter(pl.col("cosine").is_not_null())
+    assert pairs.height > 50
+    assert set(pairs["cosine"].to_list()) == {-1.0, 1.0}

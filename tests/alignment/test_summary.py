@@ -71,7 +71,10 @@ def test_measured_share_by_hand(make_tables):
     tables = make_tables(questions=1, paths=1, positions=4, seed=12)
     kept = tables.candidates.filter("kept").group_by("position").len().filter(pl.col("len") > 1)["position"]
     square = tables.token_scores.filter(teacher="sage", objective="reverse_kl")
-    seen = square.filter(pl.col("position").is_in(kept.implode()))["full_norm_squared"].sum()
+    weighted = square.join(tables.nodes.select("position", "node_weight"), on="position").filter(
+        pl.col("position").is_in(kept.implode())
+    )
+    seen = (weighted["full_norm_squared"] * weighted["node_weight"]).sum()
     arm = next(a for a in summary_of(tables)["arms"] if (a["teacher"], a["objective"]) == ("sage", "reverse_kl"))
     assert arm["measured_share"] == pytest.approx(seen / square["full_norm_squared"].sum())
 
@@ -193,3 +196,28 @@ def test_oracle_filter_finds_nothing_where_there_is_only_noise(make_tables):
     )
     naive_gain = naive.filter(pl.col("cosine") > 0, teacher="fool")["signal"].mean()
     assert abs(arm["mean_signal_kept"]) < 0.2 * naive_gain
+
+
+def test_the_ranking_gives_the_interval_of_its_own_score(make_tables):
+    """On shared nodes both are the arm's own; where a teacher lacks questions the ranking's differ from the arm's."""
+    tables = make_tables(questions=12, paths=3, visits=40)
+    arms = {(a["teacher"], a["objective"]): a["scores"]["all"]["pooled_cosine"] for a in summary_of(tables)["arms"]}
+    for line in summary_of(tables)["ranking"]:
+        own = arms.get((line["teacher"], line["objective"]))
+        assert line["interval"] == (own["intervals"]["questions"] if own else None)
+    fewer = tables.teacher_scores.filter((pl.col("teacher") == "sage") | (pl.col("question_id") > "q03"))
+    summary = summary_of(tables._replace(teacher_scores=fewer))
+    line = next(line for line in summary["ranking"] if line["teacher"] == "sage")
+    arm = next(a for a in summary["arms"] if (a["teacher"], a["objective"]) == ("sage", line["objective"]))
+    own = arm["scores"]["all"]["pooled_cosine"]
+    assert line["score"] != own["value"]
+    assert line["interval"][0] < line["score"] < line["interval"][1]
+    assert line["interval"] != own["intervals"]["questions"]
+
+
+def test_the_warning_about_pairs_counts_eligible_nodes(make_tables):
+    tables = make_tables(questions=8, candidates=2)
+    nodes = complete_nodes(tables.nodes, tables.candidates)
+    eligible = int(nodes["eligible"].sum())
+    assert eligible < nodes.filter(pl.col("kept_candidates") >= 2).height
+    assert any(f"of the {eligible} eligible nodes" in text for text in summary_of(tables)["warnings"])

@@ -112,6 +112,7 @@ def test_a_wrong_config_file_is_told_in_words(content: str, words: str, workplac
         ("diagnose --questions", "--questions"),
         ("diagnose --visits 1", "'visits' is '1'"),
         ("diagnose loose", "'loose'"),
+        ("diagnose --resume", "--resume goes on with a run that is there: name its folder with --out"),
         ("diagnose --config absent.toml", "absent.toml"),
         ("diagnose --student studnet", "needs teachers of its own"),
         ("diagnose --student bundled:studnt", "'studnt'. Did you mean student"),
@@ -213,7 +214,9 @@ def test_a_run_in_which_nothing_is_eligible_exits_2_with_its_tables(workplace: P
 def test_a_copy_of_the_student_is_called_one(workplace: Path, run: Command) -> None:
     said = run(["diagnose", *TINY, "--teacher", "self+answer", "--out", "out"])
     assert said.code == 0
-    assert "none: the teacher agrees with the student" in " ".join(said.out.split())
+    assert "none: moves nothing wherever it was measured, as a teacher that agrees with the student does." in " ".join(
+        said.out.split()
+    )
 
 
 def test_hostile_rows_go_through_files_and_report_unchanged(workplace: Path, run: Command) -> None:

@@ -60,7 +60,7 @@ def test_a_copy_of_the_student_has_no_direction_anywhere(planted: Diagnosis) -> 
 def test_a_run_of_copies_alone_is_done_and_says_why_nothing_is_ranked(tmp_path: Path) -> None:
     run = run_world(tmp_path / "run", teacher={"copy": build_student()}, questions=3)
     assert run.summary["recommendation"] is None
-    assert "agrees with the student" in run.summary["verdict"]
+    assert "A teacher that agrees with the student does not" in run.summary["verdict"]
 
 
 def test_estimated_success_rates_agree_with_enumeration(planted: Diagnosis) -> None:

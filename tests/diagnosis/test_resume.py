@@ -173,6 +173,16 @@ def test_a_model_whose_files_changed_is_another_model(tmp_path: Path) -> None:
         run_world(folder, **SETTINGS, student=changed, batch_size=2, resume=True)
 
 
+def test_a_rule_file_whose_text_changed_is_another_teacher(tmp_path: Path) -> None:
+    rule = tmp_path / "rule.txt"
+    rule.write_text("rule 3")
+    settings = {**SETTINGS, "teacher": [f"self+rule:@{rule}"]}
+    run_world(tmp_path / "run", **settings)
+    rule.write_text("rule 4")
+    with pytest.raises(RunFolderError, match=r"(?s)teacher 'self\+rule:@.*was .*rule 3.*now .*rule 4"):
+        run_world(tmp_path / "run", **settings, resume=True)
+
+
 class RewordedTask(LetterTask):
     """The same ids with another text in one question."""
 
@@ -251,6 +261,8 @@ def test_run_json_tells_how_the_run_stands(tmp_path: Path, monkeypatch: pytest.M
         "piloted": 4,
         "left_out_by_pilot": 0,
         "left_out_ids": [],
+        "fit_but_not_needed": 2,
+        "fit_but_not_needed_ids": ["q02", "q03"],
         "uninformative": 0,
         "uninformative_ids": [],
         "uninformative_are": "analysed and pooled like the others",

@@ -235,6 +235,14 @@ def test_a_locked_folder_and_a_folder_of_something_else_are_refused(tmp_path: Pa
         ({"question": 3}, SpecError, "Unknown option 'question'"),
         ({"allocation": "adaptive"}, SpecError, "'allocation' is 'adaptive': input should be 'fixed', 'windowed'"),
         ({"candidate_threshold": 1.5}, SpecError, "'candidate_threshold' is 1.5"),
+        ({"visits": 6}, SpecError, "--visits 6 brings no candidate to --min-visits 20"),
+        ({"pilot_low": 0.8, "pilot_high": 0.2}, SpecError, "--pilot-low 0.8 is above --pilot-high 0.2"),
+        ({"temperature": float("inf")}, SpecError, "'temperature' is inf"),
+        ({"epsilon": float("nan")}, SpecError, "'epsilon' is nan"),
+        ({"seed": 10**20}, SpecError, "'seed' is 100000000000000000000"),
+        ({"teacher": {}}, SpecError, "at least one teacher"),
+        ({"teacher": {"student": build_planted(1.0)}}, SpecError, "cannot be called 'student'"),
+        ({"teacher": {"no teacher": build_planted(1.0)}}, SpecError, "cannot be called 'no teacher'"),
     ],
 )
 def test_what_is_not_understood_is_quoted(options: dict[str, Any], error: type, words: str, tmp_path: Path) -> None:
@@ -305,8 +313,10 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 def test_models_given_as_objects_are_cut_to_the_shared_range_without_touching_the_callers(tmp_path: Path) -> None:
     config = DiagnoseConfig(**TINY, student="s", teacher=("t",), task="letters")
-    student, teacher = build_student(), build_planted(1.0)
+    student, teacher = build_student(), ScriptedModel((*TOKENS, "<pad1>", "<pad2>"), student_probs, name="padded")
     instruments = build_instruments(config, student=student, teachers={"t": teacher}, task=LetterTask())
+    assert instruments.teachers[0].model.vocab_size == 4
+    assert teacher.vocab_size == 6
     run = run_diagnosis(instruments, tmp_path / "run", resume=False, progress=Silent())
     assert run.summary["cost"]["rollouts"] > 0
     assert hydrometer.__version__ in read_json(tmp_path / "run" / "run.json")["versions"]["hydrometer"]

@@ -67,12 +67,12 @@ def print_plan(plan: Plan, screen: Console) -> None:
 
 
 def _against_no_teacher(summary: Mapping[str, Any]) -> str:
-    """Which arms' intervals leave out 0, the score of no teacher."""
+    """Which ranked arms' intervals leave out 0, the score of no teacher."""
     sides: dict[str, list[str]] = {"better": [], "worse": []}
-    for arm in summary["arms"]:
-        interval = arm["scores"]["all"]["pooled_cosine"]["intervals"]["questions"]
-        if interval and not arm["reference"] and (interval[0] > 0 or interval[1] < 0):
-            sides["better" if interval[0] > 0 else "worse"].append(f"{arm['teacher']} ({arm['objective']})")
+    for line in summary["ranking"]:
+        interval = line["interval"]
+        if interval and (interval[0] > 0 or interval[1] < 0):
+            sides["better" if interval[0] > 0 else "worse"].append(f"{line['teacher']} ({line['objective']})")
     if not any(sides.values()):
         return "No arm's 95 % interval leaves out 0: none is separated from no teacher yet."
     return "\n".join(

@@ -8,7 +8,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test test-slow check copied format family clean
 
 demo: $(VENV)/.installed ## diagnose the bundled student; writes runs/<date-time>/report.html
-	$(BIN)/hydrometer diagnose --questions 24 --visits 6 --min-visits 6 --threads 1
+	$(BIN)/hydrometer diagnose --questions 24 --visits 6 --min-visits 6
 
 test: $(VENV)/.installed-dev ## the tests that need minutes, not hours
 	$(BIN)/pytest -n $(JOBS) -m "not slow and not real_model and not gpu"

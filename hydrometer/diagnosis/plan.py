@@ -10,6 +10,7 @@ from hydrometer.diagnosis.corridor import wanted_rollouts
 from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.diagnosis.rounds import round_size
 from hydrometer.diagnosis.setup import Instruments
+from hydrometer.models import torch_threads
 from hydrometer.sampling import SampleRequest, rollout_seed
 from hydrometer.teachers import TeacherView, score_path
 from hydrometer.types import Question
@@ -41,7 +42,7 @@ def plan_run(instruments: Instruments) -> Plan:
     config = instruments.config
     questions = instruments.task.questions("diagnose")
     probed = questions[: min(_QUESTIONS, config.questions)]
-    with explain_memory("Lower --batch-size (fewer rollouts at a time)."):
+    with explain_memory("Lower --batch-size (fewer rollouts at a time)."), torch_threads(config.threads):
         probe = _probe(instruments, probed)
     length = probe.generated_tokens / probe.rollouts
     pairs = round(config.paths * probe.pairs / len(probed))

@@ -26,7 +26,7 @@ from hydrometer.diagnosis.rounds import Cost, Rounds
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables
 from hydrometer.errors import DiskError, SpecError, UserError
-from hydrometer.models import CausalModel
+from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
 from hydrometer.types import Task
 
@@ -98,10 +98,8 @@ def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress
     """
     config = instruments.config
     torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
-    if config.threads:
-        torch.set_num_threads(config.threads)
     identity = describe_run(instruments)
-    with open_run_folder(out, resume=resume) as folder, _terminable():
+    with open_run_folder(out, resume=resume) as folder, _terminable(), torch_threads(config.threads):
         rounds = Rounds(folder.journal, progress)
         check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
         _write_run(folder, identity, "running", rounds.cost)

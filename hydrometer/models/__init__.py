@@ -3,6 +3,7 @@
 from hydrometer.models.causal import CausalModel, Warp, warp_logprobs
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
 from hydrometer.models.specs import ModelSpec, parse_model_spec
+from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
 
 __all__ = [
@@ -14,5 +15,6 @@ __all__ = [
     "family_folder",
     "parse_model_spec",
     "read_family_card",
+    "torch_threads",
     "warp_logprobs",
 ]

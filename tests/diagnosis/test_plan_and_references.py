@@ -3,11 +3,13 @@
 from pathlib import Path
 
 import pytest
-from scripted_worlds import LetterTask, build_planted, build_student, run_world
+import torch
+from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, build_student, run_world, student_probs
 
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.plan import plan_run
 from hydrometer.diagnosis.setup import build_instruments
+from hydrometer.sampling import ScriptedModel
 
 OPTIONS = {"questions": 3, "rollouts": 10, "paths": 2, "demos": 5, "allocation": "on_policy", "min_visits": 2}
 
@@ -20,6 +22,21 @@ def test_a_plan_counts_demonstrations_and_pilot_rollouts_only_where_they_are_dra
     config = DiagnoseConfig(**OPTIONS, student="s", teacher=(f"self+{context}",), task="letters", pilot=pilot)
     instruments = build_instruments(config, student=build_student(), task=LetterTask())
     assert plan_run(instruments).rollouts == 3 * (10 + 2 + pilot) + extra
+
+
+def test_a_run_leaves_the_callers_threads_alone(tmp_path: Path) -> None:
+    seen = []
+
+    class Watched(ScriptedModel):
+        def score(self, prompt_ids, response_ids):
+            seen.append(torch.get_num_threads())
+            return super().score(prompt_ids, response_ids)
+
+    teacher = {"t": Watched(TOKENS, student_probs, name="watched")}
+    before = torch.get_num_threads()
+    run_world(tmp_path / "run", **TINY, teacher=teacher, threads=before + 1)
+    assert set(seen) == {before + 1}
+    assert torch.get_num_threads() == before
 
 
 def test_references_alone_are_never_ranked_and_still_show_how_teachers_differ(tmp_path: Path) -> None:

@@ -79,6 +79,21 @@ class DiagnoseConfig(BaseModel):
     seed: int = Field(default=0, ge=0)
     """Of every random number of the run."""
 
+    summariser: str | None = None
+    """Model spec of who writes summaries (default: each teacher's own model)."""
+    max_summary_tokens: int = Field(default=128, ge=1)
+    """Length limit of a summary."""
+    template: Specs = ()
+    """Words of your own around a context's content, as CONTEXT=FILE. Repeat the flag for more."""
+    system_prompt: str | None = None
+    """System prompt of student and teachers: TEXT or @FILE."""
+    chat_template: Specs = ()
+    """Chat template to use instead of the student's own: FILE; or of a teacher's: NAME=FILE."""
+    chat_template_kwargs: Specs = ()
+    """Variables for the chat templates: name=value or a JSON object, e.g. enable_thinking=false."""
+    plain_prompt: bool = False
+    """Put questions as plain text ("Question: ... Answer:") to models that have no chat template."""
+
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of weights and forward passes; sampling and scoring use the same."""
     device: str = "cpu"

@@ -1,5 +1,6 @@
 """Everything that decides a diagnosis. Each field is a flag of `hydrometer diagnose` and a key of its TOML file."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -25,6 +26,12 @@ def _as_list(value: object) -> object:
 
 Specs = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 """One spec or several."""
+
+
+def _as_json(value: object) -> object:
+    """A JSON object that the command line has read already becomes the text that it was."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return tuple(json.dumps(part) if isinstance(part, dict) else part for part in parts)
 
 
 class DiagnoseConfig(BaseModel):
@@ -89,7 +96,7 @@ class DiagnoseConfig(BaseModel):
     """System prompt of student and teachers: TEXT or @FILE."""
     chat_template: Specs = ()
     """Chat template to use instead of the student's own: FILE; or of a teacher's: NAME=FILE."""
-    chat_template_kwargs: Specs = ()
+    chat_template_kwargs: Annotated[Specs, BeforeValidator(_as_json)] = ()
     """Variables for the chat templates: name=value or a JSON object, e.g. enable_thinking=false."""
     plain_prompt: bool = False
     """Put questions as plain text ("Question: ... Answer:") to models that have no chat template."""

@@ -120,3 +120,13 @@ def _fill(value: Any, file: str) -> Any:
 def test_a_model_object_brings_its_own_format(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="are for models given as specs"):
         run_world(tmp_path / "run", **TINY, plain_prompt=True, task=LetterTask())
+
+
+def test_template_variables_may_be_an_object_that_the_command_line_has_read() -> None:
+    assert DiagnoseConfig.model_validate({"chat_template_kwargs": {"a": False}}).chat_template_kwargs == (
+        '{"a": false}',
+    )
+    assert DiagnoseConfig.model_validate({"chat_template_kwargs": ["a=1", {"b": 2}]}).chat_template_kwargs == (
+        "a=1",
+        '{"b": 2}',
+    )

@@ -56,6 +56,7 @@ def read_checkpoint(spec: ModelSpec, dtype: torch.dtype) -> Checkpoint:
 
 
 def _read(spec: ModelSpec, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    loaded: Any  # typed as the network alone, without its report
     if spec.is_gguf:
         from hydrometer.models.gguf import load_gguf
 

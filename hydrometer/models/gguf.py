@@ -64,8 +64,7 @@ def _forget_quantisation(network: PreTrainedModel) -> None:
     """
     if packed := next((name for name, p in network.named_parameters() if not p.dtype.is_floating_point), None):
         raise ValueError(f"its weights were left packed ('{packed}'); this needs them dequantised")
-    if hasattr(network.config, "quantization_config"):
-        del network.config.quantization_config
+    vars(network.config).pop("quantization_config", None)
 
 
 def _tie_again(network: PreTrainedModel) -> None:

@@ -31,6 +31,7 @@ def test_a_file_gives_the_network_and_tokenizer_it_was_written_from(tmp_path: Pa
     assert model.token_strings() == list(TOKENS)
     assert model.prompt_text((Message("user", "hey"),)) == "<|im_start|>hey<|im_end|><|im_start|>"
     assert model.tokenizer.chat_template == TEMPLATE
+    assert "quantization_config" not in model.network.config.to_dict()
     assert model.render((Message("user", "hey"),)) == (258, 256, TOKENS.index("y"), 259, 258)
     assert model.eos_ids == {257, 259}, "the end of a turn and the end of a text"
     assert model.fingerprint == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"

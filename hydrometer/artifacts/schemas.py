@@ -103,6 +103,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "teacher": pl.String,
         "prompt": pl.String,
         "demo_rollout_ids": pl.List(pl.Int64),
+        "demos_by": pl.String,
+        "summariser": pl.String,
         "skipped": pl.Boolean,
         "reason": pl.String,
     },

@@ -1,5 +1,6 @@
 """Everything that decides a diagnosis. Each field is a flag of `hydrometer diagnose` and a key of its TOML file."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -25,6 +26,12 @@ def _as_list(value: object) -> object:
 
 Specs = Annotated[tuple[str, ...], BeforeValidator(_as_list)]
 """One spec or several."""
+
+
+def _as_json(value: object) -> object:
+    """A JSON object that the command line has read already becomes the text that it was."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return tuple(json.dumps(part) if isinstance(part, dict) else part for part in parts)
 
 
 class DiagnoseConfig(BaseModel):
@@ -80,6 +87,21 @@ class DiagnoseConfig(BaseModel):
     """Arms whose scores differ by less count as equally good."""
     seed: int = Field(default=0, ge=0, lt=2**63)
     """Of every random number of the run."""
+
+    summariser: str | None = None
+    """Model spec of who writes summaries (default: each teacher's own model)."""
+    max_summary_tokens: int = Field(default=128, ge=1)
+    """Length limit of a summary."""
+    template: Specs = ()
+    """Words of your own around a context's content, as CONTEXT=FILE. Repeat the flag for more."""
+    system_prompt: str | None = None
+    """System prompt of student and teachers: TEXT or @FILE."""
+    chat_template: Specs = ()
+    """Chat template to use instead of the student's own: FILE; or of a teacher's: NAME=FILE."""
+    chat_template_kwargs: Annotated[Specs, BeforeValidator(_as_json)] = ()
+    """Variables for the chat templates: name=value or a JSON object, e.g. enable_thinking=false."""
+    plain_prompt: bool = False
+    """Put questions as plain text ("Question: ... Answer:") to models that have no chat template."""
 
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Of weights and forward passes; sampling and scoring use the same."""

@@ -1,6 +1,6 @@
 """The sampling and scoring of a diagnosis, read from top to bottom.
 
-    choose questions -> base, path and demo rollouts -> teacher prompts -> scores of the paths -> branches
+    choose questions -> base, path and demo rollouts -> teacher contexts -> scores of the paths -> branches
 
 Every step that costs model time is a journalled round (`rounds`); everything else is recomputed from those.
 """
@@ -12,13 +12,14 @@ import numpy as np
 
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
+from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.errors import SpecError
 from hydrometer.sampling import rollout_seed
-from hydrometer.teachers import PathScores, TeacherView, blank_text, build_teacher_prompt, score_path
+from hydrometer.teachers import PathScores, TeacherView, score_path
 from hydrometer.types import Question, Rollout, RolloutKind
 
 _FEWEST_BRANCHES = 64
@@ -54,8 +55,7 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
     questions = _choose_questions(instruments, rounds, progress, found)
     found.states = [QuestionState(question, instruments.student.render(question.prompt)) for question in questions]
     _sample_on_policy(instruments, rounds, progress, found)
-    for state in found.states:
-        _build_prompts(instruments, state)
+    build_contexts(instruments, rounds, progress, found.states)
     _score_paths(instruments, rounds, progress, found)
     for state in found.states:
         state.grow_tree()
@@ -67,7 +67,7 @@ def _choose_questions(
     instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement
 ) -> Sequence[Question]:
     config = instruments.config
-    questions = instruments.task.questions("diagnose")
+    questions = instruments.questions()
     if not config.pilot:
         if len(questions) < config.questions:
             progress.note(
@@ -151,7 +151,7 @@ def wanted_rollouts(instruments: Instruments) -> dict[RolloutKind, int]:
     """On-policy rollouts of each question, by kind; demonstrations only where a context needs them."""
     config = instruments.config
     wanted: dict[RolloutKind, int] = {"base": config.rollouts, "path": config.paths}
-    if any("demo" in teacher.context.name for teacher in instruments.teachers):
+    if instruments.needs_demos:
         wanted["demo"] = config.demos
     return wanted
 
@@ -176,17 +176,6 @@ def _run_orders(kind: str, orders: Sequence[Order], instruments: Instruments, ro
         kind, key, lambda: sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
     )
     return read_rollouts(orders, record, instruments.student)
-
-
-def _build_prompts(instruments: Instruments, state: QuestionState) -> None:
-    for teacher in instruments.teachers:
-        state.prompts[teacher.name] = build_teacher_prompt(
-            teacher.context,
-            state.question,
-            demos=state.of_kind("demo"),
-            refuse=state.of_kind("path"),
-            blank=lambda text, model=teacher.model: blank_text(model, text),
-        )
 
 
 def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:

@@ -40,16 +40,18 @@ def plan_run(instruments: Instruments) -> Plan:
     Sampling speed is that of the probe, a quarter of a round.
     """
     config = instruments.config
-    questions = instruments.task.questions("diagnose")
+    questions = instruments.questions()
     probed = questions[: min(_QUESTIONS, config.questions)]
     with explain_memory("Lower --batch-size (fewer rollouts at a time)."), torch_threads(config.threads):
         probe = _probe(instruments, probed)
     length = probe.generated_tokens / probe.rollouts
     pairs = round(config.paths * probe.pairs / len(probed))
     count = min(config.questions, len(questions))
-    on_policy = count * (config.pilot + sum(wanted_rollouts(instruments).values()))
+    sampled_by_peers = config.demos * len(instruments.peers)
+    on_policy = count * (config.pilot + sum(wanted_rollouts(instruments).values()) + sampled_by_peers)
     branches = count * instruments.allocation.ceiling(pairs)
-    generated = round(on_policy * length + branches * length / 2)
+    summaries = 2 * count * len(instruments.summarisers)  # as many as there can be, as long as responses
+    generated = round((on_policy + summaries) * length + branches * length / 2)
     seconds = generated * probe.sample_s / probe.generated_tokens + count * config.paths * probe.score_s / len(probed)
     return Plan(
         rollouts=on_policy + branches,
@@ -108,6 +110,6 @@ def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
 
 def _memory(instruments: Instruments) -> int:
     """Weights of the distinct models, one batch of rollouts (about 1 GiB) and the Python process."""
-    models = {id(m): m for m in (instruments.student, *(teacher.model for teacher in instruments.teachers))}
+    models = {id(model): model for model in instruments.models.values()}
     width = 4 if instruments.config.dtype == "float32" else 2
     return sum(model.parameters * width for model in models.values()) + (3 << 29)

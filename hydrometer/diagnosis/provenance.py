@@ -15,14 +15,12 @@ from hydrometer.diagnosis.config import RUNTIME_FIELDS
 from hydrometer.diagnosis.rounds import Cost
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.errors import RunFolderError
-from hydrometer.types import STUDENT
 
 Status = Literal["running", "interrupted", "failed", "done"]
 
 
 def describe_run(instruments: Instruments) -> dict[str, Any]:
     """Identity of a run: what has to be equal for `--resume`, and under which versions it was made."""
-    models = {STUDENT: instruments.student} | {teacher.name: teacher.model for teacher in instruments.teachers}
     return {
         "schema_version": SCHEMA_VERSION,
         "kind": "diagnosis",
@@ -37,9 +35,10 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
                 "parameters": model.parameters,
                 "vocab_size": model.vocab_size,
             }
-            for name, model in models.items()
+            for name, model in instruments.models.items()
         },
         "teachers": {teacher.name: {"context": str(teacher.context)} for teacher in instruments.teachers},
+        "prompts": instruments.prompts.describe(),
         "objectives": {objective.name: objective.direction_key for objective in instruments.objectives},
         "device": instruments.config.device,
         "versions": {
@@ -52,7 +51,7 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
 
 def _fingerprint_questions(instruments: Instruments) -> str:
     """SHA-256 over the questions a run may take: a task file that was edited is another task."""
-    questions = instruments.task.questions("diagnose")
+    questions = instruments.questions()
     if not instruments.config.pilot:
         questions = questions[: instruments.config.questions]
     digest = hashlib.sha256()
@@ -79,6 +78,10 @@ def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], pat
         old = recorded.get("models", {}).get(name, {})
         if old.get("spec") == model["spec"] and old.get("fingerprint") != model["fingerprint"]:
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
+    shown, shows = recorded.get("prompts", {}), identity["prompts"]
+    for name in sorted(shows):
+        if shown.get(name) != shows[name] and not any(line.startswith(f"  {name}:") for line in differing):
+            differing.append(f"  {name}: its text has changed")
     for entry in ("teachers", "objectives"):
         old = recorded.get(entry, {})
         for name, made in identity[entry].items():

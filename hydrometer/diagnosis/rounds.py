@@ -16,7 +16,7 @@ from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
-from hydrometer.types import Question, Rollout, RolloutKind, Task
+from hydrometer.types import STUDENT, Question, Rollout, RolloutKind, Task
 
 Record = dict[str, Any]
 _LOWER_THE_NEED = (
@@ -91,6 +91,8 @@ class Order:
     seed: int
     prefix_ids: tuple[int, ...] = ()
     parent_rollout_id: int | None = None
+    model: str = STUDENT
+    """Who is to sample it."""
 
 
 def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalModel, task: Task) -> Record:
@@ -133,6 +135,7 @@ def read_rollouts(orders: Sequence[Order], record: Record, student: CausalModel)
             truncated=not ended,
             parent_rollout_id=order.parent_rollout_id,
             forced_tokens=len(order.prefix_ids),
+            model=order.model,
         )
         found.append(Drawn(rollout, parsed, None if logprobs is None else tuple(logprobs)))
     return found

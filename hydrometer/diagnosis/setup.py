@@ -6,24 +6,17 @@ from dataclasses import dataclass, replace
 
 from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
-from hydrometer.diagnosis.memory import explain_memory
+from hydrometer.diagnosis.loader import Loader
+from hydrometer.diagnosis.prompt_options import PromptOptions, read_prompt_options
+from hydrometer.diagnosis.roles import Teacher, Writer, build_peers, build_summarisers, build_teacher
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
 from hydrometer.tasks import load_task
-from hydrometer.teachers import SELF, ContextSpec, TeacherSpec, parse_teacher
-from hydrometer.types import STUDENT, Task
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A teacher ready to score."""
-
-    name: str
-    model: CausalModel
-    context: ContextSpec
+from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherSpec, parse_teacher
+from hydrometer.types import STUDENT, Question, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +32,28 @@ class Instruments:
     allocation: Allocation
     controls: Mapping[str, str]
     """Teacher name -> name of its control, where both are in the run."""
+    prompts: PromptOptions
+    peers: Mapping[str, Writer]
+    summarisers: Mapping[str, Writer]
+
+    @property
+    def models(self) -> dict[str, CausalModel]:
+        """Every model by what it is in this run."""
+        return {
+            STUDENT: self.student,
+            **{teacher.name: teacher.model for teacher in self.teachers},
+            **{f"peer:{name}": writer.model for name, writer in self.peers.items()},
+            **{f"summariser:{name}": writer.model for name, writer in self.summarisers.items()},
+        }
+
+    @property
+    def needs_demos(self) -> bool:
+        """Whether some teacher is shown rollouts of the student."""
+        return any(teacher.needs_demos for teacher in self.teachers)
+
+    def questions(self) -> list[Question]:
+        """The questions that may be diagnosed, as student and teachers see them."""
+        return [self.prompts.add_system_prompt(question) for question in self.task.questions("diagnose")]
 
     @property
     def scored_objectives(self) -> tuple[Objective, ...]:
@@ -70,22 +85,42 @@ def build_instruments(
     objectives = parse_objectives(config.objective)
     task = task or load_task(config.task)
     allocation = build_allocation(config)
-    loaded: dict[str, CausalModel] = {}
-    student = student or _load(config.student, config, loaded)
+    prompts = read_prompt_options(config, specs)
+    if prompts.changes_formats and (student is not None or teachers is not None):
+        raise SpecError(
+            "chat_template, chat_template_kwargs and plain_prompt are for models given as specs; a model object brings "
+            "its own way of writing prompts."
+        )
+    loader = Loader(config)
+    student = student or loader.load(config.student, prompts.prompt_format(STUDENT))
     if teachers is not None:
         ready = tuple(Teacher(name, model, ContextSpec("none")) for name, model in teachers.items())
     else:
-        ready = tuple(
-            Teacher(s.name, student if s.model == SELF else _load(s.model, config, loaded), s.context) for s in specs
-        )
+        ready = tuple(build_teacher(spec, config, prompts, student, loader) for spec in specs)
     _check_names([teacher.name for teacher in ready])
+    if not config.demos and (shown := next((t.name for t in ready if t.needs_demos or t.peer), None)):
+        raise SpecError(f"Teacher '{shown}' is shown demonstrations, and --demos 0 asks for none to be sampled.")
+    settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
+    peers = build_peers(ready, config, prompts, settings, loader)
+    summarisers = build_summarisers(ready, config, prompts, loader)
+    loader.check_template_variables(prompts.kwargs)
     shared = check_token_maps(student, {teacher.name: teacher.model for teacher in ready})
     models = {id(model): _cut(model, shared) for model in (student, *(teacher.model for teacher in ready))}
     student = models[id(student)]
     ready = tuple(replace(teacher, model=models[id(teacher.model)]) for teacher in ready)
-    settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
-    sampler = build_sampler(student, settings, batch_size=config.batch_size)
-    return Instruments(config, task, student, sampler, ready, objectives, allocation, _find_controls(specs))
+    return Instruments(
+        config=config,
+        task=task,
+        student=student,
+        sampler=build_sampler(student, settings, batch_size=config.batch_size),
+        teachers=ready,
+        objectives=objectives,
+        allocation=allocation,
+        controls=_find_controls(specs),
+        prompts=prompts,
+        peers=peers,
+        summarisers=summarisers,
+    )
 
 
 def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
@@ -149,9 +184,24 @@ def _parse_teachers(config: DiagnoseConfig, *, given: bool) -> tuple[TeacherSpec
                 f"Two teachers are called '{spec.name}', the second is '{config.teacher[number]}'.\n"
                 "Give it a name of its own: --teacher NAME=MODEL[+CONTEXT]"
             )
-        if spec.model != SELF:
-            parse_model_spec(spec.model)
+        _check_models(spec, config.teacher[number])
+    if config.summariser is not None:
+        parse_model_spec(config.summariser)
     return specs
+
+
+def _check_models(spec: TeacherSpec, text: str) -> None:
+    if spec.model != SELF:
+        parse_model_spec(spec.model)
+    if spec.context.name != PEER:
+        return
+    peer = spec.context.argument or spec.model
+    if peer == SELF:
+        raise SpecError(
+            f"Teacher '{text}': a peer is another model than the student; name one, e.g. self+peer_demo:MODEL\n"
+            "(demonstrations by the student itself are the context correct_demo)."
+        )
+    parse_model_spec(peer)
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -178,12 +228,3 @@ def _find_controls(specs: Sequence[TeacherSpec]) -> dict[str, str]:
         for spec in specs
         if spec.control and (spec.model, spec.control) in by_view
     }
-
-
-def _load(spec: str, config: DiagnoseConfig, loaded: dict[str, CausalModel]) -> CausalModel:
-    if spec not in loaded:
-        from hydrometer.models.transformers_model import load_model  # loads transformers
-
-        with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
-            loaded[spec] = load_model(spec, dtype=config.dtype, device=config.device)
-    return loaded[spec]

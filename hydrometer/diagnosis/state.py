@@ -6,8 +6,8 @@ import numpy as np
 
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
-from hydrometer.teachers import PathScores, TeacherPrompt
-from hydrometer.types import Question, Rollout, RolloutKind
+from hydrometer.teachers import PathScores, Summary, TeacherPrompt
+from hydrometer.types import STUDENT, Question, Rollout, RolloutKind
 
 
 @dataclass(slots=True)
@@ -21,6 +21,8 @@ class QuestionState:
     """Base rollouts from which no answer could be read."""
     sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Of the paths' tokens, from the pass that sampled them."""
+    summaries: dict[tuple[str, int], Summary] = field(default_factory=dict)
+    """By summariser and rollout id of the demonstration."""
     prompts: dict[str, TeacherPrompt] = field(default_factory=dict)
     """By teacher name."""
     scores: dict[int, PathScores] = field(default_factory=dict)
@@ -38,6 +40,10 @@ class QuestionState:
     def of_kind(self, *kinds: RolloutKind) -> list[Rollout]:
         """Rollouts of these kinds by id."""
         return [rollout for _, rollout in sorted(self.rollouts.items()) if rollout.kind in kinds]
+
+    def demos(self, model: str = STUDENT) -> list[Rollout]:
+        """Demonstration rollouts of the student or of a peer."""
+        return [rollout for rollout in self.of_kind("demo") if rollout.model == model]
 
     @property
     def scored_teachers(self) -> list[str]:

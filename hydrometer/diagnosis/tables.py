@@ -201,6 +201,8 @@ def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list
                     if skipped
                     else teacher.model.prompt_text(prompt.messages, assistant=prompt.assistant),
                     "demo_rollout_ids": list(prompt.demo_rollout_ids),
+                    "demos_by": teacher.peer or (STUDENT if teacher.needs_demos else None),
+                    "summariser": teacher.summariser,
                     "skipped": skipped,
                     "reason": prompt.reason,
                 }

@@ -1,4 +1,7 @@
-"""Model specs: a Hugging Face id, a local folder, or `bundled:NAME`; `@revision` may follow an id."""
+"""Model specs: where a model's files are.
+
+HUB_ID[@REVISION]    FOLDER    bundled:NAME    gguf:FILE    and #adapter=FOLDER after any of them
+"""
 
 import os
 from dataclasses import dataclass
@@ -6,7 +9,7 @@ from dataclasses import dataclass
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.models.family import FAMILY, family_folder
 
-_LATER = {"gguf": "GGUF files", "vllm": "vLLM servers"}
+_ADAPTER = "#adapter="
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +19,11 @@ class ModelSpec:
     text: str
     """As typed."""
     source: str
-    """A folder, or an id on the Hugging Face Hub."""
+    """A folder, an id on the Hugging Face Hub, or (where `is_gguf`) a GGUF file."""
     revision: str | None = None
+    is_gguf: bool = False
+    adapter: str | None = None
+    """Folder of a LoRA adapter that is merged into the weights."""
 
     @property
     def is_folder(self) -> bool:
@@ -35,22 +41,47 @@ def parse_model_spec(text: str) -> ModelSpec:
 
     Raises:
         UnknownNameError: `bundled:` with a name that is not in the family, or another word before a colon.
-        SpecError: an empty spec, a folder that is not there, or a kind this version cannot load.
+        SpecError: an empty spec, a folder or file that is not there, or a kind this version cannot load.
     """
-    head, colon, rest = text.partition(":")
-    if head == "bundled" and colon:
-        return ModelSpec(text, str(family_folder(rest)))
-    if head in _LATER and colon:
-        raise SpecError(f"'{text}': {_LATER[head]} cannot be loaded by this version. Give a Hugging Face id or folder.")
-    if "#" in text:
-        raise SpecError(f"'{text}': adapters cannot be loaded by this version. Merge it into a folder first.")
     if is_folder(text):
         return ModelSpec(text, os.path.expanduser(text))
-    name, _, revision = text.partition("@")
+    base, mark, adapter = text.rpartition(_ADAPTER)
+    if not mark:
+        base = text
+    elif not is_folder(adapter):
+        raise SpecError(f"'{text}': there is no adapter folder '{adapter}'. Expected MODEL#adapter=FOLDER.")
+    folder = os.path.expanduser(adapter) if mark else None
+    head, colon, rest = base.partition(":")
+    if head == "bundled" and colon:
+        return ModelSpec(text, str(family_folder(rest)), adapter=folder)
+    if head == "gguf" and colon:
+        return ModelSpec(text, _gguf_file(text, rest), is_gguf=True, adapter=folder)
+    if head == "vllm" and colon:
+        raise SpecError(f"'{text}': vLLM servers cannot be loaded by this version. Give a Hugging Face id or folder.")
+    if "#" in base:
+        raise SpecError(f"'{text}': after '#' only adapter=FOLDER can follow, e.g. MODEL#adapter=runs/lora/adapter")
+    if is_folder(base):
+        return ModelSpec(text, os.path.expanduser(base), adapter=folder)
+    name, _, revision = base.partition("@")
     if not name.strip():
-        raise SpecError(f"'{text}' names no model. Give a Hugging Face id, a folder, or bundled:NAME.")
+        raise SpecError(f"'{text}' names no model. Give a Hugging Face id, a folder, bundled:NAME, or gguf:FILE.")
     if colon:
-        raise UnknownNameError("model", text, [f"bundled:{member}" for member in FAMILY])
+        raise UnknownNameError("model", text, [*(f"bundled:{member}" for member in FAMILY), "gguf:FILE"])
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
-        raise SpecError(f"'{text}' looks like a folder, and there is none there.")
-    return ModelSpec(text, name, revision or None)
+        hint = f" To load a GGUF file, write gguf:{name}" if os.path.isfile(os.path.expanduser(name)) else ""
+        raise SpecError(f"'{text}' looks like a folder, and there is none there.{hint}")
+    return ModelSpec(text, name, revision or None, adapter=folder)
+
+
+def _gguf_file(text: str, path: str) -> str:
+    file = os.path.expanduser(path)
+    if not os.path.isfile(file):
+        raise SpecError(f"'{text}': there is no file '{path}'. Expected gguf:FILE, e.g. gguf:models/model.gguf")
+    try:
+        with open(file, "rb") as opened:
+            magic = opened.read(4)
+    except OSError as error:
+        raise SpecError(f"'{text}': the file cannot be read ({error.strerror}).") from error
+    if magic != b"GGUF":
+        raise SpecError(f"'{text}' is not a GGUF file (it begins with {magic!r}, not b'GGUF').")
+    return file

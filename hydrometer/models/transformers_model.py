@@ -4,39 +4,39 @@ Scoring prefills the prompt and then feeds the response in chunks over the key-v
 forward makes the logits (soft caps and scales included) and never more than one chunk of full-vocabulary logits exists.
 """
 
-import contextlib
-import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from huggingface_hub.errors import HFValidationError
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk
-from hydrometer.models.family import FAMILY
-from hydrometer.models.specs import ModelSpec, parse_model_spec
+from hydrometer.models.checkpoints import first_line, read_checkpoint
+from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
+from hydrometer.models.specs import parse_model_spec
 from hydrometer.types import Message
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-_ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
-"""Kinds of layers whose keys and values of a prefix can be taken from those of a longer text."""
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt")
 _CHUNK_ELEMENTS = 1 << 24
 """Float32 logits held at a time by `score`: 64 MiB."""
 
 
 class TransformersModel:
-    """Owns a loaded model and its tokenizer."""
+    """Owns a loaded model and its tokenizer, and knows how its prompts are written."""
 
-    def __init__(self, spec: str, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, fingerprint: str):
+    def __init__(
+        self,
+        spec: str,
+        network: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        fingerprint: str,
+        prompt_format: PromptFormat = PromptFormat(),  # noqa: B008 - frozen
+    ):
         self.spec = spec
+        self.prompt_format = prompt_format
         self.network = network.eval()
         self.tokenizer = tokenizer
         self.fingerprint = fingerprint
@@ -61,19 +61,46 @@ class TransformersModel:
         """See `CausalModel`.
 
         Raises:
-            SpecError: the tokenizer has no chat template, or the template refuses the messages.
+            SpecError: there is no chat template and plain text was not asked for, or the template refuses the messages.
         """
-        if not self.tokenizer.chat_template:
-            raise SpecError(
-                f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, or add "
-                "a chat_template.jinja to its folder."
-            )
+        template = self.chat_template
+        if template is None:
+            if not self.prompt_format.plain:
+                raise SpecError(
+                    f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, "
+                    "give a template (--chat-template FILE), or let base models see plain text (--plain-prompt)."
+                )
+            return open_turn(self._beginning() + render_plain(messages), assistant)
         chat = [message._asdict() for message in messages]
         try:
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            text = self.tokenizer.apply_chat_template(
+                chat,
+                chat_template=template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self.prompt_format.kwargs,
+            )
         except Exception as error:  # templates raise whatever their author chose
             raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
-        return str(text) + assistant
+        return open_turn(str(text), assistant)
+
+    @property
+    def chat_template(self) -> str | None:
+        """The template that prompts are written with; None where there is none."""
+        if self.prompt_format.chat_template is not None:
+            return self.prompt_format.chat_template
+        return self.tokenizer.get_chat_template() if self.tokenizer.chat_template else None
+
+    def knows_template_variable(self, name: str) -> bool:
+        """Whether this model's chat template mentions a variable of that name."""
+        template = self.chat_template
+        return template is not None and knows_variable(template, name)
+
+    def _beginning(self) -> str:
+        """The token that plain text begins with, where the tokenizer puts one there by itself."""
+        added = self.tokenizer("", add_special_tokens=True, verbose=False)["input_ids"]
+        first = self.tokenizer.bos_token_id
+        return str(self.tokenizer.bos_token) if first is not None and list(added)[:1] == [first] else ""
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""
@@ -120,112 +147,28 @@ class TransformersModel:
         return output.logits[0, :, : self.vocab_size].float()
 
 
-def load_model(text: str, *, dtype: Dtype = "float32", device: str = "cpu") -> TransformersModel:
-    """Load a model spec. Code that comes with a checkpoint is never run; progress bars and log lines are held back.
+def load_model(
+    text: str,
+    *,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    prompt_format: PromptFormat = PromptFormat(),  # noqa: B008 - frozen
+) -> TransformersModel:
+    """Load a model spec and put it on a device.
 
     Raises:
         UnknownNameError: an unknown bundled name.
-        SpecError: nothing that can be loaded is there (no such id, pickle weights only, damaged or missing weights, no
-            tokenizer, custom code), or the device cannot hold it.
+        SpecError: nothing that can be loaded is there (see `read_checkpoint`), or the device cannot hold it.
     """
-    spec = parse_model_spec(text)
-    try:
-        with _quiet_transformers():
-            tokenizer = _load_tokenizer(spec)
-            network = _load_network(spec, getattr(torch, dtype))
-    except Exception as error:  # transformers raises whatever its parts chose, down to TypeError for a strange config
-        raise SpecError(_explain_load_failure(spec, error)) from error
+    network, tokenizer, fingerprint = read_checkpoint(parse_model_spec(text), getattr(torch, dtype))
     try:
         network.to(torch.device(device))  # pyright: ignore[reportArgumentType] - its decorator hides `self`
     except (RuntimeError, AssertionError) as error:
-        raise SpecError(f"'{text}' cannot be put on device '{device}': {_first_line(error)}") from error
-    return TransformersModel(text, network, tokenizer, _fingerprint(spec, network))
-
-
-@contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Hold back bars and log lines of transformers below 'error'; both settings are put back afterwards."""
-    bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # huggingface_hub warns where its environment variable has the last word
-        if bars:
-            logging.disable_progress_bar()
-        logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if bars:
-                logging.enable_progress_bar()
-        logging.set_verbosity(verbosity)
-
-
-def _load_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerBase:
-    tokenizer = AutoTokenizer.from_pretrained(spec.source, revision=spec.revision or "main", trust_remote_code=False)
-    if not set(tokenizer.get_vocab()).difference(tokenizer.all_special_tokens):
-        raise ValueError("it has no tokenizer files")  # transformers would make do with an empty vocabulary
-    return tokenizer
-
-
-def _load_network(spec: ModelSpec, dtype: torch.dtype) -> PreTrainedModel:
-    loaded: Any = AutoModelForCausalLM.from_pretrained(
-        spec.source,
-        revision=spec.revision or "main",
-        dtype=dtype,
-        use_safetensors=True,
-        trust_remote_code=False,  # left out, transformers would ask on the terminal
-        output_loading_info=True,
-    )
-    network, report = loaded  # typed as the network alone
-    if absent := sorted(report["missing_keys"]):
-        raise ValueError(f"its weights lack {len(absent)} tensors of the network, first {absent[0]}")
-    kinds = set(getattr(network.config.get_text_config(), "layer_types", None) or ()) - _ATTENTION
-    if kinds or network._is_stateful:
-        named = ", ".join(sorted(kinds)) or "a recurrent state"
-        raise ValueError(f"its layers ({named}) keep a state that cannot be cut back to a shared prefix")
-    return network
-
-
-def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
-    if not spec.is_folder:
-        if isinstance(error, OSError | HFValidationError):
-            return (
-                f"Unknown model '{spec.text}': it is neither a folder here nor a bundled model, and it could not be "
-                f"had from the Hugging Face Hub ({_first_line(error)}).\nBundled models are {_bundled()}."
-            )
-        return f"'{spec.text}' cannot be loaded: {_first_line(error)}"
-    names = {entry.name for entry in Path(spec.source).iterdir()}
-    if not any(name.endswith(".safetensors") for name in names) and any(n.endswith(_PICKLES) for n in names):
-        return f"'{spec.text}' holds only pickle weights; loading those can run code. Convert them to safetensors."
-    return f"'{spec.text}' cannot be loaded: {_first_line(error)}"
-
-
-def _bundled() -> str:
-    return ", ".join(f"bundled:{name}" for name in FAMILY)
-
-
-def _first_line(error: Exception) -> str:
-    first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    return f"{type(error).__name__}: {first[:300]}" if first else type(error).__name__
+        raise SpecError(f"'{text}' cannot be put on device '{device}': {first_line(error)}") from error
+    return TransformersModel(text, network, tokenizer, fingerprint, prompt_format)
 
 
 def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     configured = getattr(network.generation_config, "eos_token_id", None)
     listed = configured if isinstance(configured, list) else [configured]
     return frozenset(int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None)
-
-
-def _fingerprint(spec: ModelSpec, network: PreTrainedModel) -> str:
-    """SHA-256 over weights, configuration and tokenizer files; a Hub model goes by its commit."""
-    commit = getattr(network.config, "_commit_hash", None)
-    if not spec.is_folder:
-        return f"hub:{commit or f'{spec.source}@{spec.revision}'}"
-    digest = hashlib.sha256()
-    for path in sorted(Path(spec.source).iterdir()):
-        if path.suffix in {".safetensors", ".json", ".jinja", ".txt", ".model"}:
-            digest.update(path.name.encode())
-            with open(path, "rb") as file:
-                while block := file.read(1 << 22):
-                    digest.update(block)
-    return f"sha256:{digest.hexdigest()}"

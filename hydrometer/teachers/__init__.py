@@ -1,20 +1,34 @@
 """Teachers: a model and what it sees besides the prefix, and its scores at every token of a response."""
 
-from hydrometer.teachers.contexts import ContextSpec, TeacherPrompt, build_teacher_prompt, parse_context
+from hydrometer.teachers.contexts import FRAMES, PEER, SUMMARISED, ContextSpec, Frame, parse_context
 from hydrometer.teachers.filler import blank_text
+from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
 from hydrometer.teachers.scoring import PathScores, TeacherView, score_path
 from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
+from hydrometer.teachers.summaries import Summary, request_summary, screen_summary
+from hydrometer.teachers.templates import TemplateFile, read_templates
 
 __all__ = [
+    "FRAMES",
+    "PEER",
     "SELF",
+    "SUMMARISED",
     "ContextSpec",
+    "Frame",
     "PathScores",
+    "Summary",
     "TeacherPrompt",
     "TeacherSpec",
     "TeacherView",
+    "TemplateFile",
     "blank_text",
     "build_teacher_prompt",
+    "needs_demonstrations",
     "parse_context",
     "parse_teacher",
+    "read_templates",
+    "request_summary",
     "score_path",
+    "screen_summary",
+    "shown_demonstrations",
 ]

@@ -1,4 +1,4 @@
-"""What a teacher sees besides the prefix: one frame per context, filled with content of the question.
+"""Teacher contexts: their names, and one frame of words for each. `prompts` fills the frames.
 
 A context turns the student's messages into the teacher's messages; the teacher's own chat template renders them. The
 response tokens that follow are the student's, unchanged. Frames use plain `$name` substitution (`string.Template`), so
@@ -8,14 +8,13 @@ nothing in a question's text can reach an attribute or be expanded twice.
 """
 
 import os
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from hydrometer.errors import SpecError, UnknownNameError
-from hydrometer.types import Message, Question, Rollout
+from hydrometer.types import Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +76,15 @@ FRAMES: dict[str, Frame] = {
 }
 """Every context of the contract; the bundled family was trained on these very frames."""
 
-AVAILABLE = ("none", "answer", "wrong_answer", "solution", "correct_demo", "correct_wrong_demo", "rule")
-"""Contexts whose content can be built today (the other frames exist so that the bundled family knows them)."""
+SUMMARISED = frozenset({"summary", "correct_wrong_summary"})
+"""Contexts whose demonstrations are condensed by a model first."""
+PEER = "peer_demo"
+"""The context whose demonstrations are another model's rollouts."""
+_WITH_ARGUMENT = {"rule": "rule:TEXT", PEER: "peer_demo:MODEL"}
 
 
 class ContextSpec(NamedTuple):
-    """A parsed context: its frame, the text after `rule:`, and whether its content is blanked."""
+    """A parsed context: its frame, what follows `rule:` or `peer_demo:`, and whether its content is blanked."""
 
     name: str
     argument: str = ""
@@ -93,17 +95,8 @@ class ContextSpec(NamedTuple):
         return f"empty:{text}" if self.empty else text
 
 
-class TeacherPrompt(NamedTuple):
-    """What one teacher is shown for one question; `reason` says why where it has to be skipped."""
-
-    messages: tuple[Message, ...]
-    assistant: str = ""
-    demo_rollout_ids: tuple[int, ...] = ()
-    reason: str | None = None
-
-
 def parse_context(text: str) -> ContextSpec:
-    """Read `NAME`, `rule:TEXT` (or `rule:@FILE`) or `empty:CONTEXT`.
+    """Read `NAME`, `rule:TEXT` (or `rule:@FILE`), `peer_demo[:MODEL]` or `empty:CONTEXT`.
 
     Raises:
         UnknownNameError: no such context.
@@ -117,11 +110,14 @@ def parse_context(text: str) -> ContextSpec:
         if inner.empty or not FRAMES[inner.name].slots:
             raise SpecError(f"'{text}': there is no content to blank in '{inner}'. Use e.g. empty:answer.")
         return inner._replace(empty=True)
-    if head not in AVAILABLE:
-        raise UnknownNameError("context", head, [*AVAILABLE, *(f"empty:{n}" for n in AVAILABLE if FRAMES[n].slots)])
+    if head not in FRAMES:
+        raise UnknownNameError("context", head, [*FRAMES, *(f"empty:{n}" for n in FRAMES if FRAMES[n].slots)])
+    if head == PEER:
+        return ContextSpec(PEER, rest)
     if head != "rule":
         if rest:
-            raise SpecError(f"Context '{head}' takes no text, but '{text}' gives it '{rest}'.")
+            known = " and ".join(_WITH_ARGUMENT.values())
+            raise SpecError(f"Context '{head}' takes no text, but '{text}' gives it '{rest}'. Only {known} do.")
         return ContextSpec(head)
     if rest.startswith("@"):
         try:
@@ -131,59 +127,6 @@ def parse_context(text: str) -> ContextSpec:
     if not rest.strip():
         raise SpecError(f"'{text}': a rule needs its text, e.g. rule:Check every step.  or rule:@FILE")
     return ContextSpec("rule", rest)
-
-
-def build_teacher_prompt(
-    context: ContextSpec,
-    question: Question,
-    *,
-    demos: Sequence[Rollout] = (),
-    refuse: Sequence[Rollout] = (),
-    blank: Callable[[str], str],
-) -> TeacherPrompt:
-    """The teacher's messages for one question.
-
-    Args:
-        context: what to show.
-        question: the student's messages and the reference material.
-        demos: `demo` rollouts of this question; the first correct (and wrong) ones that say anything and were not cut
-            off become the demonstrations.
-        refuse: the analysed rollouts; a demonstration with the text of one of them is never used.
-        blank: replaces a content by filler of the same number of tokens (for `empty:`).
-    """
-    refused = {"", *(rollout.text.strip() for rollout in refuse)}
-    usable = [rollout for rollout in demos if rollout.text.strip() not in refused and not rollout.truncated]
-    correct = next((rollout for rollout in usable if rollout.correct), None)
-    wrong = next((rollout for rollout in usable if not rollout.correct), None)
-    content = {
-        "answer": question.answer,
-        "wrong_answer": question.wrong_answer,
-        "solution": question.solution,
-        "correct": correct and correct.text.strip(),
-        "wrong": wrong and wrong.text.strip(),
-        "rule": context.argument,
-    }
-    frame = FRAMES[context.name]
-    for slot in frame.slots:
-        if not content[slot]:
-            return TeacherPrompt((), reason=_MISSING[slot])
-    values = {slot: str(content[slot]) for slot in frame.slots}
-    if context.empty:
-        values = {slot: blank(text) for slot, text in values.items()}
-    used = tuple(r.rollout_id for slot, r in (("correct", correct), ("wrong", wrong)) if r and slot in frame.slots)
-    return TeacherPrompt(
-        apply_frame(frame, question.prompt, values), Template(frame.assistant).substitute(values), used
-    )
-
-
-_MISSING = {
-    "answer": "the question has no answer",
-    "wrong_answer": "the question has no wrong answer",
-    "solution": "the question has no reference solution",
-    "correct": "no correct demonstration rollout that differs from the analysed ones",
-    "wrong": "no wrong demonstration rollout that differs from the analysed ones",
-    "rule": "no rule text",
-}
 
 
 def apply_frame(frame: Frame, prompt: tuple[Message, ...], values: dict[str, str]) -> tuple[Message, ...]:

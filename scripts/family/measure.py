@@ -26,8 +26,9 @@ from hydrometer.sampling.seeding import rollout_seed
 from hydrometer.sampling.transformers_sampler import TransformersSampler
 from hydrometer.tasks.chain import CHECK_RULE, NO_CHECK_RULE, PLAIN_PROMPT, SECOND_PROMPT, ChainTask
 from hydrometer.tasks.chain_text import REFERENCE_REMARK
-from hydrometer.teachers.contexts import build_teacher_prompt, parse_context
+from hydrometer.teachers.contexts import parse_context
 from hydrometer.teachers.filler import blank_text
+from hydrometer.teachers.prompts import build_teacher_prompt
 from hydrometer.types import Message, Question, Rollout, Task
 
 CONTEXTS = (

@@ -66,9 +66,12 @@ def test_an_existing_folder_wins_over_every_other_reading(tmp_path: Path, monkey
         ("/nowhere/at/all", "looks like a folder"),
         ("~nosuchuser/model", "looks like a folder"),
         ("a/b/c", "looks like a folder"),
-        ("gguf:model.gguf", "GGUF files cannot be loaded"),
+        ("gguf:model.gguf", r"no file 'model\.gguf'"),
+        ("gguf:", "no file ''"),
         ("vllm:http://localhost:8000/v1#name", "vLLM servers cannot be loaded"),
-        ("org/name#adapter=lora", "adapters cannot be loaded"),
+        ("org/name#adapter=lora", "no adapter folder 'lora'"),
+        ("bundled:student#adapter=", "no adapter folder ''"),
+        ("org/name#lora", "after '#' only adapter=FOLDER"),
     ],
 )
 def test_specs_that_cannot_be_loaded_are_refused_in_words(text: str, words: str):

@@ -118,6 +118,8 @@ def _add_question(world: World, name: str, paths: int, tokens: int) -> None:
                 "teacher": teacher,
                 "prompt": None if skipped else f"Start with 7. The answer is 9. ({teacher})",
                 "demo_rollout_ids": [],
+                "demos_by": None,
+                "summariser": None,
                 "skipped": skipped,
                 "reason": "no correct rollout to show" if skipped else None,
             }

@@ -8,8 +8,8 @@ from tiny_models import tiny_model
 
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.sampling import ScriptedModel
-from hydrometer.teachers import ContextSpec, TeacherPrompt, blank_text, build_teacher_prompt, parse_context
-from hydrometer.teachers.contexts import AVAILABLE, FRAMES
+from hydrometer.teachers import ContextSpec, Summary, TeacherPrompt, blank_text, build_teacher_prompt, parse_context
+from hydrometer.teachers.contexts import FRAMES
 from hydrometer.types import Message, Question, Rollout
 
 ASKED = "What is 2+3?"
@@ -24,11 +24,17 @@ def path(text: str) -> Rollout:
     return Rollout("q1", 0, "path", (1,), text, 1.0, True, False)
 
 
-DEMOS = [demo(11, "it is 9", False), demo(12, "it is 5", True), demo(13, "so 5", True), demo(14, "so 8", False)]
+DEMOS = [
+    demo(11, "so it makes 9", False),
+    demo(12, "so it makes 5", True),
+    demo(13, "five, so 5", True),
+    demo(14, "eight, so 8", False),
+]
 
 
 def build(context: str, question: Question = QUESTION, **arguments) -> TeacherPrompt:
-    arguments = {"demos": DEMOS, "blank": lambda text: "#" * len(text)} | arguments
+    summaries = {12: Summary("two and three"), 11: Summary("two times three")}
+    arguments = {"demos": DEMOS, "blank": lambda text: "#" * len(text), "summaries": summaries} | arguments
     return build_teacher_prompt(parse_context(context), question, **arguments)
 
 
@@ -59,7 +65,7 @@ def build(context: str, question: Question = QUESTION, **arguments) -> TeacherPr
         ),
         (
             "correct_demo",
-            [("user", f"{ASKED}\n\nHere is a correct response:\nit is 5\n\nNow give your own response.")],
+            [("user", f"{ASKED}\n\nHere is a correct response:\nso it makes 5\n\nNow give your own response.")],
             (12,),
         ),
         (
@@ -67,12 +73,58 @@ def build(context: str, question: Question = QUESTION, **arguments) -> TeacherPr
             [
                 (
                     "user",
-                    f"{ASKED}\n\nHere is a correct response:\nit is 5\n\n"
-                    "Here is a wrong response, do not imitate it:\nit is 9\n\nNow give your own response.",
+                    f"{ASKED}\n\nHere is a correct response:\nso it makes 5\n\n"
+                    "Here is a wrong response, do not imitate it:\nso it makes 9\n\nNow give your own response.",
                 )
             ],
             (12, 11),
         ),
+        (
+            "peer_demo:org/model",
+            [
+                (
+                    "user",
+                    f"{ASKED}\n\nHere is a correct response by another model:\nso it makes 5\n\n"
+                    "Now give your own response.",
+                )
+            ],
+            (12,),
+        ),
+        (
+            "summary",
+            [
+                (
+                    "user",
+                    f"{ASKED}\n\nHere are the key steps of a correct response:\ntwo and three\n\n"
+                    "Now give your own response.",
+                )
+            ],
+            (12,),
+        ),
+        (
+            "correct_wrong_summary",
+            [
+                (
+                    "user",
+                    f"{ASKED}\n\nHere are the key steps of a correct response:\ntwo and three\n\n"
+                    "Here are the key steps of a wrong response, do not imitate it:\ntwo times three\n\n"
+                    "Now give your own response.",
+                )
+            ],
+            (12, 11),
+        ),
+        (
+            "masked_solution",
+            [
+                (
+                    "user",
+                    f"{ASKED}\n\nHere is a reference solution with parts hidden:\n2+3=__\n\n"
+                    "Understand it, then solve the problem yourself.",
+                )
+            ],
+            (),
+        ),
+        ("conciseness", [("user", f"{ASKED}\n\nBe as brief as you can.")], ()),
         ("rule:Be careful.", [("system", "Be careful."), ("user", ASKED)], ()),
         (
             "empty:answer",
@@ -82,7 +134,7 @@ def build(context: str, question: Question = QUESTION, **arguments) -> TeacherPr
         ("empty:rule:Be careful.", [("system", "###########"), ("user", ASKED)], ()),
         (
             "empty:correct_demo",
-            [("user", f"{ASKED}\n\nHere is a correct response:\n#######\n\nNow give your own response.")],
+            [("user", f"{ASKED}\n\nHere is a correct response:\n#############\n\nNow give your own response.")],
             (12,),
         ),
     ],
@@ -92,11 +144,14 @@ def test_a_context_shows_exactly_this(context: str, messages: list[tuple[str, st
     assert prompt == TeacherPrompt(tuple(Message(*message) for message in messages), "", demo_ids, None)
 
 
-def test_every_context_on_offer_is_pinned_above():
-    assert set(AVAILABLE) == {
-        "none", "answer", "wrong_answer", "solution", "correct_demo", "correct_wrong_demo", "rule"
-    }  # fmt: skip
-    assert set(AVAILABLE) < set(FRAMES)
+def test_hidden_thoughts_open_the_assistants_turn():
+    assert build("hidden_think") == TeacherPrompt(QUESTION.prompt, "<think>\nThe answer is 5.\n</think>\n")
+    assert build("empty:hidden_think").assistant == "<think>\nThe answer is #.\n</think>\n"
+
+
+def test_every_context_is_pinned_above():
+    [pinned] = [mark.args[1] for mark in test_a_context_shows_exactly_this.pytestmark]
+    assert {name.partition(":")[0] for name, *_ in pinned} | {"hidden_think"} == {*FRAMES, "empty"}
 
 
 def test_only_the_last_user_message_is_framed_and_a_rule_joins_the_system_message():
@@ -114,7 +169,7 @@ TRICKY = "costs $5 or $answer, ${prompt} $$ {answer} {0} {{x}} %s \\1 $"
 @pytest.mark.parametrize("context", ["answer", "wrong_answer", "solution", "correct_demo", f"rule:{TRICKY}"])
 def test_text_that_looks_like_a_template_stays_as_it_is(context: str):
     question = Question("q", "t", (Message("user", f"Q {TRICKY}"),), TRICKY, TRICKY, TRICKY)
-    shown = "\n".join(m.content for m in build(context, question, demos=[demo(1, TRICKY, True)]).messages)
+    shown = "\n".join(m.content for m in build(context, question, demos=[demo(1, f"I see {TRICKY}", True)]).messages)
     assert shown.count(TRICKY) == 2
     assert f"Q {TRICKY}" in shown
     assert TRICKY not in "\n".join(m.content for m in build("answer").messages)
@@ -127,9 +182,14 @@ def test_text_that_looks_like_a_template_stays_as_it_is(context: str):
         ("empty:solution", Question("q", "t", QUESTION.prompt, "5"), DEMOS, "no reference solution"),
         ("wrong_answer", Question("q", "t", QUESTION.prompt, "5"), DEMOS, "no wrong answer"),
         ("correct_demo", QUESTION, [], "no correct demonstration"),
-        ("correct_demo", QUESTION, [demo(1, "it is 9", False)], "no correct demonstration"),
-        ("correct_wrong_demo", QUESTION, [demo(1, "it is 5", True)], "no wrong demonstration"),
-        ("correct_demo", QUESTION, [demo(1, "it is 5", True, truncated=True)], "no correct demonstration"),
+        ("correct_demo", QUESTION, [demo(1, "so it makes 9", False)], "no correct demonstration"),
+        ("correct_wrong_demo", QUESTION, [demo(1, "so it makes 5", True)], "no wrong demonstration"),
+        ("correct_demo", QUESTION, [demo(1, "so it makes 5", True, truncated=True)], "no correct demonstration"),
+        ("correct_demo", QUESTION, [demo(1, "Answer: 5.", True)], "no correct demonstration"),
+        ("correct_wrong_demo", QUESTION, [*DEMOS[1:3], demo(1, "7", False)], "no wrong demonstration"),
+        ("summary", QUESTION, [demo(1, "so it makes 9", False)], "no correct demonstration"),
+        ("masked_solution", Question("q", "t", QUESTION.prompt, "5"), DEMOS, "no reference solution"),
+        ("hidden_think", Question("q", "t", QUESTION.prompt, ""), DEMOS, "no answer"),
     ],
 )
 def test_what_is_missing_is_the_reason_to_skip(context: str, question: Question, demos: list[Rollout], words: str):
@@ -141,14 +201,15 @@ def test_what_is_missing_is_the_reason_to_skip(context: str, question: Question,
 
 
 def test_a_demonstration_equal_to_an_analysed_response_is_refused():
-    assert build("correct_demo", refuse=[path("it is 5\n")]).demo_rollout_ids == (13,)
-    assert build("correct_wrong_demo", refuse=[path("it is 9"), path("so 5")]).demo_rollout_ids == (12, 14)
-    refused = build("correct_demo", refuse=[path("it is 5"), path(" so 5 ")])
-    assert refused.reason == "no correct demonstration rollout that differs from the analysed ones"
+    assert build("correct_demo", refuse=[path("so it makes 5\n")]).demo_rollout_ids == (13,)
+    assert build("correct_wrong_demo", refuse=[path("so it makes 9"), path("five, so 5")]).demo_rollout_ids == (12, 14)
+    refused = build("correct_demo", refuse=[path("so it makes 5"), path(" five, so 5 ")])
+    assert refused.reason is not None
+    assert refused.reason.startswith("no correct demonstration")
 
 
 def test_a_demonstration_that_says_nothing_is_passed_over():
-    demos = [demo(1, " \n", False), demo(2, "it is 9", False), demo(3, "", True), demo(4, "it is 5", True)]
+    demos = [demo(1, " \n", False), demo(2, "so it makes 9", False), demo(3, "", True), demo(4, "so it makes 5", True)]
     assert build("correct_wrong_demo", demos=demos).demo_rollout_ids == (4, 2)
 
 
@@ -194,6 +255,8 @@ def test_the_control_has_the_length_of_the_context_it_stands_beside():
 
 
 def test_contexts_are_read_and_written_alike(tmp_path: Path):
+    for text in ("peer_demo", "peer_demo:org/model@v1#adapter=a+b", "empty:peer_demo:bundled:expert", "hidden_think"):
+        assert str(parse_context(text)) == text
     for text in ("none", "answer", "rule:Be = careful + kind: now", "empty:solution", "empty:rule:a:b"):
         assert str(parse_context(text)) == text
     assert parse_context("empty:rule:a:b") == ContextSpec("rule", "a:b", True)
@@ -214,9 +277,10 @@ def test_a_rule_file_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pyte
         ("anwser", UnknownNameError, "'anwser'. Did you mean answer"),
         ("rul:Check every step.", UnknownNameError, "'rul'. Did you mean rule"),
         ("empty:anwser", UnknownNameError, "'anwser'. Did you mean answer"),
-        ("zzz", UnknownNameError, "Known: answer, correct_demo"),
+        ("zzz", UnknownNameError, "Known: answer, conciseness, correct_demo"),
         ("", UnknownNameError, "Unknown context ''"),
-        ("summary", UnknownNameError, "Unknown context 'summary'"),
+        ("summary:org/model", SpecError, "takes no text, but 'summary:org/model' gives it 'org/model'"),
+        ("empty:conciseness", SpecError, "no content to blank in 'conciseness'"),
         ("answer:42", SpecError, "takes no text, but 'answer:42' gives it '42'"),
         ("rule", SpecError, "'rule': a rule needs its text"),
         ("rule:  ", SpecError, "a rule needs its text"),

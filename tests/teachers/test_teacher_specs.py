@@ -27,6 +27,9 @@ from hydrometer.teachers import ContextSpec, TeacherSpec, parse_teacher
         ("/models/x=y", "/models/x=y", "/models/x=y", ContextSpec("none")),
         ("n=/models/x=y", "n", "/models/x=y", ContextSpec("none")),
         ("a=b=c", "a", "b=c", ContextSpec("none")),
+        ("p=self+peer_demo:org/model@v1", "p", "self", ContextSpec("peer_demo", "org/model@v1")),
+        ("gguf:/m/x.gguf+summary", "gguf:/m/x.gguf+summary", "gguf:/m/x.gguf", ContextSpec("summary")),
+        ("l=org/m#adapter=/a/b+hidden_think", "l", "org/m#adapter=/a/b", ContextSpec("hidden_think")),
     ],
 )
 def test_a_spec_is_a_name_a_model_and_a_context(text: str, name: str, model: str, context: ContextSpec):
@@ -50,11 +53,6 @@ def test_an_unknown_context_gets_near_matches_whatever_the_model(model: str):
         parse_teacher(f"{model}+rul:{'Check every step. ' * 40}")
 
 
-def test_contexts_of_later_versions_are_unknown_and_not_part_of_a_name():
-    with pytest.raises(UnknownNameError, match="Unknown context 'peer_demo'"):
-        parse_teacher("self+peer_demo:org/model")
-
-
 @pytest.mark.parametrize("text", ["", "+answer", "name=", "name=+answer", " "])
 def test_a_spec_without_a_model_is_refused(text: str):
     with pytest.raises(SpecError, match="names no model") as caught:
@@ -69,6 +67,8 @@ def test_a_spec_without_a_model_is_refused(text: str):
         ("self+rule:be kind", "empty:rule:be kind"),
         ("self+empty:answer", None),
         ("self", None),
+        ("self+conciseness", None),
+        ("self+peer_demo:org/model", "empty:peer_demo:org/model"),
         ("org/model+correct_wrong_demo", "empty:correct_wrong_demo"),
     ],
 )

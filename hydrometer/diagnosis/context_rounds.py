@@ -1,0 +1,127 @@
+"""What teachers are shown, per question: demonstrations by peers, summaries, and the prompts made of them.
+
+Everything a model writes here is a journalled round, so that a resumed run shows the same texts.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from hydrometer.diagnosis.progress import Progress
+from hydrometer.diagnosis.roles import Teacher, Writer
+from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.setup import Instruments
+from hydrometer.diagnosis.state import QuestionState
+from hydrometer.sampling import rollout_seed
+from hydrometer.teachers import (
+    TeacherPrompt,
+    blank_text,
+    build_teacher_prompt,
+    request_summary,
+    screen_summary,
+    shown_demonstrations,
+)
+from hydrometer.types import STUDENT, Rollout, Task
+
+
+def build_contexts(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> None:
+    """Let peers and summarisers write, then put together every teacher's prompt for every question."""
+    _sample_peers(instruments, rounds, progress, states)
+    _write_summaries(instruments, rounds, progress, states)
+    for state in states:
+        for teacher in instruments.teachers:
+            state.prompts[teacher.name] = _build_prompt(teacher, state)
+
+
+def _build_prompt(teacher: Teacher, state: QuestionState) -> TeacherPrompt:
+    return build_teacher_prompt(
+        teacher.context,
+        state.question,
+        demos=state.demos(teacher.peer or STUDENT),
+        refuse=state.of_kind("path"),
+        blank=lambda text: blank_text(teacher.model, text),
+        frame=teacher.frame,
+        summaries={id_: summary for (name, id_), summary in state.summaries.items() if name == teacher.summariser},
+    )
+
+
+def _sample_peers(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> None:
+    config = instruments.config
+    by_question = {state.question.question_id: state for state in states}
+    for peer in instruments.peers.values():
+        orders = [_order_peer(config.seed, peer, state) for state in states for _ in range(config.demos)]
+        progress.stage(f"demonstrations by {peer.name}", len(orders))
+        size = round_size(peer.model, config.max_response_tokens)
+        for drawn in _run(rounds, progress, "peer", peer, orders, size, instruments.task):
+            by_question[drawn.rollout.question_id].add(drawn.rollout)
+
+
+def _order_peer(seed: int, peer: Writer, state: QuestionState) -> Order:
+    rollout_id = state.next_rollout_id
+    state.next_rollout_id += 1
+    prompt_ids = peer.model.render(state.question.prompt)
+    drawn_with = rollout_seed(seed, state.question.question_id, rollout_id)
+    return Order(state.question, prompt_ids, rollout_id, "demo", drawn_with, model=peer.name)
+
+
+class _Wanted(NamedTuple):
+    """A demonstration that is to be summed up."""
+
+    state: QuestionState
+    demonstration: Rollout
+
+
+def _write_summaries(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> None:
+    config = instruments.config
+    for writer in instruments.summarisers.values():
+        wanted = _wanted_summaries(instruments, writer, states)
+        orders = [_order_summary(config.seed, writer, state, demonstration) for state, demonstration in wanted]
+        progress.stage(f"summaries by {writer.name}", len(orders))
+        size = round_size(writer.model, config.max_summary_tokens)
+        written = _run(rounds, progress, "summary", writer, orders, size, instruments.task)
+        for (state, demonstration), drawn in zip(wanted, written, strict=True):
+            state.summaries[writer.name, demonstration.rollout_id] = screen_summary(
+                drawn.rollout, state.question, demonstration, parsed=drawn.parsed, refuse=state.of_kind("path")
+            )
+
+
+def _wanted_summaries(instruments: Instruments, writer: Writer, states: Sequence[QuestionState]) -> list[_Wanted]:
+    """Each demonstration that some teacher of this summariser will be shown, once."""
+    teachers = [teacher for teacher in instruments.teachers if teacher.summariser == writer.name]
+    wanted: dict[tuple[str, int], _Wanted] = {}
+    for state in states:
+        for teacher in teachers:
+            shown = shown_demonstrations(teacher.frame, state.question, state.demos(), state.of_kind("path"))
+            for rollout in (shown or {}).values():
+                wanted.setdefault((state.question.question_id, rollout.rollout_id), _Wanted(state, rollout))
+    return list(wanted.values())
+
+
+def _order_summary(seed: int, writer: Writer, state: QuestionState, demonstration: Rollout) -> Order:
+    prompt_ids = writer.model.render(request_summary(state.question, demonstration))
+    key = f"summary\x1f{writer.name}\x1f{state.question.question_id}"
+    drawn_with = rollout_seed(seed, key, demonstration.rollout_id)
+    return Order(state.question, prompt_ids, demonstration.rollout_id, "demo", drawn_with, model=writer.name)
+
+
+def _run(
+    rounds: Rounds, progress: Progress, kind: str, writer: Writer, orders: Sequence[Order], size: int, task: Task
+) -> Iterator[Drawn]:
+    for start in range(0, len(orders), size):
+        group = orders[start : start + size]
+        first, last = group[0], group[-1]
+        key = [writer.name, first.question.question_id, first.rollout_id]
+        key += [last.question.question_id, last.rollout_id, len(group)]
+        record = rounds.run(kind, key, lambda group=group: _sample(kind, group, writer, task))
+        yield from read_rollouts(group, record, writer.model)
+        progress.advance(len(group))
+
+
+def _sample(kind: str, orders: Sequence[Order], writer: Writer, task: Task) -> Record:
+    record = sample_orders(orders, writer.sampler, writer.model, task)
+    return record if kind == "peer" else record | {"n_rollouts": 0}  # a summary is no rollout; its tokens are paid for

@@ -1,0 +1,53 @@
+"""Models of a run, each loaded once however many roles it has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.memory import explain_memory
+from hydrometer.errors import SpecError
+from hydrometer.models.prompting import PromptFormat
+
+if TYPE_CHECKING:
+    from hydrometer.models.transformers_model import TransformersModel
+
+
+class Loader:
+    """Owns what was loaded, by spec and chat template."""
+
+    def __init__(self, config: DiagnoseConfig):
+        self.config = config
+        self.loaded: dict[tuple[str, str | None], TransformersModel] = {}
+
+    def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
+        """The model of a spec.
+
+        Raises:
+            SpecError: it cannot be loaded.
+            MemoryLimitError: it does not fit.
+        """
+        key = spec, prompt_format.chat_template
+        if key not in self.loaded:
+            from hydrometer.models.transformers_model import load_model  # loads transformers
+
+            with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
+                self.loaded[key] = load_model(
+                    spec, dtype=self.config.dtype, device=self.config.device, prompt_format=prompt_format
+                )
+        return self.loaded[key]
+
+    def check_template_variables(self, names: Iterable[str]) -> None:
+        """Refuse a variable that no template heeds: it would change nothing, and nobody would be told.
+
+        Raises:
+            SpecError: no loaded model's chat template mentions one of the names.
+        """
+        for name in names:
+            if not any(model.knows_template_variable(name) for model in self.loaded.values()):
+                listed = ", ".join(f"'{spec}'" for spec, _ in self.loaded)
+                raise SpecError(
+                    f"--chat-template-kwargs: no chat template of this run ({listed}) knows a variable '{name}', so it "
+                    "would change nothing. Check its spelling in the template, or leave it out."
+                )

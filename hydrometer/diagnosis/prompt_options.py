@@ -1,0 +1,117 @@
+"""The options that decide what models are shown: templates, system prompt, chat templates and their variables."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.models.prompting import PromptFormat, parse_template_kwargs
+from hydrometer.teachers import FRAMES, Frame, TeacherSpec, TemplateFile, read_templates
+from hydrometer.types import STUDENT, Message, Question
+
+_NAMED = re.compile(r"^([A-Za-z0-9_.-]+)=(.+)$", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class PromptOptions:
+    """The options with their files read."""
+
+    templates: Mapping[str, TemplateFile]
+    """By context."""
+    system_prompt: str | None
+    chat_templates: Mapping[str, str]
+    """By teacher name, or `student`."""
+    kwargs: Mapping[str, Any]
+    plain: bool
+
+    @property
+    def changes_formats(self) -> bool:
+        """Whether models have to be told how to write their prompts."""
+        return bool(self.chat_templates or self.kwargs or self.plain)
+
+    def frame(self, context: str) -> Frame:
+        """The words around the content of a context."""
+        return self.templates[context].frame if context in self.templates else FRAMES[context]
+
+    def prompt_format(self, name: str | None) -> PromptFormat:
+        """How prompts are written for `student`, a teacher by name, or (None) another model."""
+        return PromptFormat(self.chat_templates.get(name) if name else None, self.kwargs, self.plain)
+
+    def add_system_prompt(self, question: Question) -> Question:
+        """The question as student and teachers see it: the system prompt first, before a system message of its own."""
+        if self.system_prompt is None:
+            return question
+        first, *others = question.prompt
+        if first.role == "system":
+            joined = Message("system", f"{self.system_prompt}\n\n{first.content}")
+            return replace(question, prompt=(joined, *others))
+        return replace(question, prompt=(Message("system", self.system_prompt), *question.prompt))
+
+    def describe(self) -> dict[str, Any]:
+        """What run.json says: the texts themselves, so that an edited file is another run."""
+        return {
+            "template": {name: template.describe() for name, template in sorted(self.templates.items())},
+            "system_prompt": self.system_prompt,
+            "chat_template": dict(sorted(self.chat_templates.items())),
+            "chat_template_kwargs": dict(self.kwargs),
+            "plain_prompt": self.plain,
+        }
+
+
+def read_prompt_options(config: DiagnoseConfig, teachers: Sequence[TeacherSpec]) -> PromptOptions:
+    """Read the files that the options name.
+
+    Raises:
+        UnknownNameError: a template for no context, a chat template for no teacher.
+        SpecError: a file that cannot be read, or a text that is not of the form that is expected.
+    """
+    templates = read_templates(config.template)
+    for spec in teachers:
+        template = templates.get(spec.context.name)
+        if template is not None and spec.context.empty and not template.frame.slots:
+            raise SpecError(
+                f"Teacher '{spec.name}': the template {template.path} has no content that could be blanked."
+            )
+    return PromptOptions(
+        templates,
+        _read_system_prompt(config.system_prompt),
+        _read_chat_templates(config.chat_template, teachers),
+        parse_template_kwargs(config.chat_template_kwargs),
+        config.plain_prompt,
+    )
+
+
+def _read_system_prompt(given: str | None) -> str | None:
+    if given is None:
+        return None
+    text = _read_file(given[1:], f"--system-prompt '{given}'") if given.startswith("@") else given
+    if not text.strip():
+        raise SpecError(f"--system-prompt '{given}' is empty. Leave the option out, or give TEXT or @FILE.")
+    return text.strip()
+
+
+def _read_chat_templates(given: Sequence[str], teachers: Sequence[TeacherSpec]) -> dict[str, str]:
+    own_model = {spec.name: spec.model != "self" for spec in teachers}
+    found: dict[str, str] = {}
+    for text in given:
+        named = None if os.path.isfile(os.path.expanduser(text)) else _NAMED.match(text)
+        name, path = (named[1], named[2]) if named else (STUDENT, text)
+        if name != STUDENT and name not in own_model:
+            raise UnknownNameError("teacher (of --chat-template)", name, [STUDENT, *own_model])
+        if name != STUDENT and not own_model[name]:
+            raise SpecError(f"--chat-template '{text}': teacher '{name}' is the student; give FILE without a name.")
+        if name in found:
+            raise SpecError(f"--chat-template '{text}': '{name}' has one already.")
+        found[name] = _read_file(path, f"--chat-template '{text}'")
+    return found
+
+
+def _read_file(path: str, option: str) -> str:
+    try:
+        return Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{option}: the file cannot be read ({error}).") from error

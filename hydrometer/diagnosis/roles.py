@@ -1,0 +1,97 @@
+"""Who plays which part in a run: teachers, peers whose responses are shown, summarisers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.loader import Loader
+from hydrometer.diagnosis.prompt_options import PromptOptions
+from hydrometer.models import CausalModel, Warp
+from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
+from hydrometer.teachers import FRAMES, PEER, SELF, SUMMARISED, ContextSpec, Frame, TeacherSpec, needs_demonstrations
+
+_GREEDY = Warp(top_p=1e-9)
+"""A nucleus of one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """A teacher ready to score."""
+
+    name: str
+    model: CausalModel
+    context: ContextSpec
+    frame: Frame = FRAMES["none"]
+    """The words around what it is shown."""
+    peer: str | None = None
+    """Who writes the demonstrations, where it is not the student."""
+    summariser: str | None = None
+    """Who condenses them, where someone does."""
+
+    @property
+    def needs_demos(self) -> bool:
+        """Whether it is shown rollouts of the student."""
+        return needs_demonstrations(self.context, self.frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """A model that writes what teachers are shown: a peer's responses, or summaries."""
+
+    name: str
+    """Its spec."""
+    model: CausalModel
+    sampler: Sampler
+
+
+def build_teacher(
+    spec: TeacherSpec, config: DiagnoseConfig, prompts: PromptOptions, student: CausalModel, loader: Loader
+) -> Teacher:
+    """A teacher with its model, its words, and who writes what it is shown."""
+    model = student if spec.model == SELF else loader.load(spec.model, prompts.prompt_format(spec.name))
+    context = spec.context
+    own = config.student if spec.model == SELF else spec.model
+    return Teacher(
+        name=spec.name,
+        model=model,
+        context=context,
+        frame=prompts.frame(context.name),
+        peer=(context.argument or spec.model) if context.name == PEER else None,
+        summariser=(config.summariser or own) if context.name in SUMMARISED else None,
+    )
+
+
+def build_peers(
+    teachers: Sequence[Teacher],
+    config: DiagnoseConfig,
+    prompts: PromptOptions,
+    settings: SamplingSettings,
+    loader: Loader,
+) -> dict[str, Writer]:
+    """Who writes demonstrations, by spec: the teacher itself where no other model is named."""
+    peers: dict[str, Writer] = {}
+    for teacher in teachers:
+        if teacher.peer is None or teacher.peer in peers:
+            continue
+        own = not teacher.context.argument
+        model = teacher.model if own else loader.load(teacher.peer, prompts.prompt_format(None))
+        sampler = build_sampler(model, settings, batch_size=config.batch_size)
+        peers[teacher.peer] = Writer(teacher.peer, model, sampler)
+    return peers
+
+
+def build_summarisers(
+    teachers: Sequence[Teacher], config: DiagnoseConfig, prompts: PromptOptions, loader: Loader
+) -> dict[str, Writer]:
+    """Who writes summaries, by spec; the most probable token each time."""
+    summarisers: dict[str, Writer] = {}
+    for teacher in teachers:
+        if teacher.summariser is None or teacher.summariser in summarisers:
+            continue
+        model = teacher.model
+        if config.summariser is not None:
+            model = loader.load(config.summariser, prompts.prompt_format(None))
+        settings = SamplingSettings(config.max_summary_tokens, _GREEDY)
+        sampler = build_sampler(model, settings, batch_size=config.batch_size)
+        summarisers[teacher.summariser] = Writer(teacher.summariser, model, sampler)
+    return summarisers

@@ -45,8 +45,8 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
         return "Nothing to rank: no teacher has a node with two candidates that were visited often enough."
     if all(line.reason == NO_DIRECTION for line in scored):
         return (
-            "Nothing to rank: no arm moves the student wherever it was measured. A teacher that agrees with the student "
-            "does not, nor an objective without a direction."
+            "Nothing to rank: no arm moves the student wherever it was measured. A teacher that agrees with the "
+            "student does not, nor an objective without a direction."
         )
     if all(not math.isfinite(line.score) for line in scored):
         return (

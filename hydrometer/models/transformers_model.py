@@ -7,13 +7,14 @@ forward makes the logits (soft caps and scales included) and never more than one
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from hydrometer.errors import SpecError
-from hydrometer.models.causal import LogitsChunk
+from hydrometer.models.causal import LogitsChunk, Warp, warp_logprobs
 from hydrometer.models.checkpoints import first_line, read_checkpoint
 from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
 from hydrometer.models.specs import parse_model_spec
@@ -136,6 +137,32 @@ class TransformersModel:
         for start in range(0, len(response_ids), chunk):
             part = inputs[:, first + start : first + min(start + chunk, len(response_ids))]
             yield LogitsChunk(start, self._last_logits(part, part.shape[1], cache))
+
+    @torch.inference_mode()
+    def sampled_logprobs(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
+    ) -> list[Float64[np.ndarray, " token"]]:
+        """Log-probability (nats) of every token of responses to one prompt, many at a time; -inf outside a nucleus.
+
+        Memory: [row, token, vocab] float32 logits of at most 64 MiB (one response at the least).
+        """
+        found: dict[int, np.ndarray] = {}
+        order = sorted((i for i in range(len(responses)) if responses[i]), key=lambda i: len(responses[i]))
+        while order:
+            longest = len(responses[order[-1]])
+            rows = order[-max(1, _CHUNK_ELEMENTS // (longest * self.output_size)) :]
+            del order[-len(rows) :]
+            padded = torch.zeros(len(rows), longest, dtype=torch.int64, device=self.device)
+            for place, row in enumerate(rows):
+                padded[place, : len(responses[row])] = torch.tensor(responses[row], device=self.device)
+            prompts = torch.tensor(prompt_ids, device=self.device).expand(len(rows), -1)
+            # what stands right of a response is padding, which a causal model does not see from the left
+            inputs = torch.cat([prompts, padded[:, :-1]], dim=1)
+            logits = self.network(input_ids=inputs, use_cache=False, logits_to_keep=longest).logits
+            logprobs = warp_logprobs(logits[..., : self.vocab_size].float(), warp)
+            drawn = logprobs.gather(-1, padded[..., None])[..., 0].double().cpu().numpy()
+            found |= {row: drawn[place, : len(responses[row])] for place, row in enumerate(rows)}
+        return [found.get(i, np.zeros(0)) for i in range(len(responses))]
 
     @torch.inference_mode()
     def _last_logits(

@@ -2,6 +2,7 @@
 
 from hydrometer.teachers.contexts import FRAMES, PEER, SUMMARISED, ContextSpec, Frame, parse_context
 from hydrometer.teachers.filler import blank_text
+from hydrometer.teachers.log_ratios import response_log_ratios
 from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
 from hydrometer.teachers.scoring import PathScores, TeacherView, score_path
 from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
@@ -28,6 +29,7 @@ __all__ = [
     "parse_teacher",
     "read_templates",
     "request_summary",
+    "response_log_ratios",
     "score_path",
     "screen_summary",
     "shown_demonstrations",

@@ -1,0 +1,97 @@
+"""Rewards to go of `minillm`, estimated from the counted rollouts: score them, sum to the end, average per candidate.
+
+    reward_to_go(node, token) = mean over the counted rollouts through it of sum_(t' >= position) log q - log p
+
+The same rollouts give the success rates, so that the two estimates share their noise. Beside the mean stand its
+unbiased variance and its unbiased covariance with the success rate; the pooled cosine takes both out.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
+from hydrometer.diagnosis.progress import Progress
+from hydrometer.diagnosis.rounds import Record, Rounds, round_size
+from hydrometer.diagnosis.setup import Instruments
+from hydrometer.diagnosis.state import QuestionState
+from hydrometer.success.candidates import CANDIDATE_KEY
+from hydrometer.teachers import TeacherView, response_log_ratios
+from hydrometer.types import COUNTED_KINDS, Rollout
+
+REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance")
+
+
+def score_rewards(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> None:
+    """Score every counted rollout under student and teachers, one round per question and batch."""
+    if not instruments.needs_rewards:
+        return
+    size = round_size(instruments.student, instruments.config.max_response_tokens)
+    progress.stage("rewards to go", sum(len(state.of_kind(*COUNTED_KINDS)) for state in states))
+    for state in states:
+        counted = state.of_kind(*COUNTED_KINDS)
+        for start in range(0, len(counted), size):
+            part = counted[start : start + size]
+            key = [state.question.question_id, part[0].rollout_id, len(part), state.scored_teachers]
+            record = rounds.run("rewards", key, lambda state=state, part=part: _score(instruments, state, part))
+            joined = decode_arrays(record["arrays"])["log_ratio"]
+            ends = np.cumsum([len(rollout.token_ids) for rollout in part])[:-1]
+            for rollout, ratios in zip(part, np.split(joined, ends, axis=1), strict=True):
+                state.rewards_to_go[rollout.rollout_id] = ratios[:, ::-1].cumsum(axis=1)[:, ::-1]
+            progress.advance(len(part))
+
+
+def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Rollout]) -> Record:
+    views = [
+        TeacherView(teacher.name, teacher.model, teacher.model.render(prompt.messages, assistant=prompt.assistant))
+        for teacher in instruments.teachers
+        if (prompt := state.prompts[teacher.name]).reason is None
+    ]
+    responses = [rollout.token_ids for rollout in rollouts]
+    ratios = response_log_ratios(instruments.student, state.prompt_ids, views, responses, instruments.warp)
+    scored = sum(map(len, responses)) * (1 + len(views))
+    return {"scored_tokens": scored, "arrays": encode_arrays({"log_ratio": np.concatenate(ratios, axis=1)})}
+
+
+def average_rewards(states: Sequence[QuestionState], visit_log: pl.DataFrame) -> pl.DataFrame:
+    """Per candidate and teacher: `REWARD_COLUMNS` (nats; variance and covariance null below two visits).
+
+    A rollout whose reward is unknown (p = 0 at one of its tokens) is left out of all three.
+    """
+    frames = [frame for state in states for frame in _rewards(state)]
+    if not frames:
+        return pl.DataFrame(schema=dict.fromkeys((*CANDIDATE_KEY, "teacher", *REWARD_COLUMNS), pl.Float64))
+    visits = visit_log.join(
+        pl.concat(frames), on=["question_id", "counted_rollout_id", "position"], how="inner"
+    ).with_columns(pl.col("correct").cast(pl.Float64))
+    count = pl.len()
+    return (
+        visits.group_by(*CANDIDATE_KEY, "teacher")
+        .agg(
+            pl.col("reward").mean().alias("reward_to_go"),
+            (pl.col("reward").var() / count).alias("reward_variance"),
+            (pl.cov("reward", "correct") / count).alias("reward_success_covariance"),
+        )
+        .sort(*CANDIDATE_KEY, "teacher")
+    )
+
+
+def _rewards(state: QuestionState) -> list[pl.DataFrame]:
+    """Rewards to go of one question in long form, a frame per teacher."""
+    if not state.rewards_to_go:
+        return []
+    lengths = [values.shape[1] for values in state.rewards_to_go.values()]
+    keys: dict[str, Any] = {
+        "question_id": state.question.question_id,
+        "counted_rollout_id": np.repeat(np.array(list(state.rewards_to_go)), lengths),
+        "position": np.concatenate([np.arange(length) for length in lengths]),
+    }
+    joined = np.concatenate(list(state.rewards_to_go.values()), axis=1)
+    return [
+        pl.DataFrame({**keys, "teacher": teacher, "reward": joined[t]}).filter(pl.col("reward").is_finite())
+        for t, teacher in enumerate(state.scored_teachers)
+    ]

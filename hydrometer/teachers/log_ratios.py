@@ -1,0 +1,65 @@
+"""log q - log p of the tokens of whole responses: the rewards that are summed to the end by `minillm`.
+
+r_t = log q(y_t | teacher's prompt, y_<t) - log p(y_t | student's prompt, y_<t),   R_t = r_t + r_(t+1) + ...
+"""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from hydrometer.models import CausalModel, Warp, warp_logprobs
+from hydrometer.teachers.scoring import TeacherView
+
+
+@runtime_checkable
+class ManyResponses(Protocol):
+    """A model that can score many responses to one prompt at a time."""
+
+    def sampled_logprobs(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
+    ) -> list[Float64[np.ndarray, " token"]]:
+        """Log-probabilities (nats) of the responses' own tokens."""
+        ...
+
+
+def response_log_ratios(
+    student: CausalModel,
+    student_prompt_ids: Sequence[int],
+    teachers: Sequence[TeacherView],
+    responses: Sequence[Sequence[int]],
+    warp: Warp,
+) -> list[Float64[np.ndarray, "teacher token"]]:
+    """Log q - log p (nats) at every token of every response, teachers as given.
+
+    The temperature applies to both sides, top-p to the student alone. NaN where p = 0, which rounding at the edge of a
+    nucleus can make of a token that was sampled.
+    """
+    own = _logprobs(student, student_prompt_ids, responses, warp)
+    theirs = [_logprobs(view.model, view.prompt_ids, responses, warp._replace(top_p=1.0)) for view in teachers]
+    ratios = []
+    for number, p in enumerate(own):
+        known = np.where(np.isfinite(p), p, np.nan)
+        ratios.append(np.stack([q[number] - known for q in theirs]) if theirs else np.zeros((0, len(p))))
+    return ratios
+
+
+def _logprobs(
+    model: CausalModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
+) -> list[Float64[np.ndarray, " token"]]:
+    if isinstance(model, ManyResponses):
+        return model.sampled_logprobs(prompt_ids, responses, warp)
+    return [_one_by_one(model, prompt_ids, response, warp) for response in responses]
+
+
+def _one_by_one(
+    model: CausalModel, prompt_ids: Sequence[int], response: Sequence[int], warp: Warp
+) -> Float64[np.ndarray, " token"]:
+    parts = [np.zeros(0)]
+    for chunk in model.score(prompt_ids, response):
+        ids = torch.tensor(response[chunk.start : chunk.start + len(chunk.logits)], device=chunk.logits.device)
+        logprobs = warp_logprobs(chunk.logits.double(), warp)
+        parts.append(logprobs.gather(-1, ids[:, None])[:, 0].cpu().numpy())
+    return np.concatenate(parts)

@@ -77,6 +77,12 @@ def sum_by_question(labels: NodeLabels, terms: Float[np.ndarray, "term teacher o
     return QuestionSums(labels.questions, summed(labels.weight), summed(np.ones_like(labels.weight)))
 
 
+def sum_nodes(labels: NodeLabels, values: Float[np.ndarray, "*terms node"]) -> Float[np.ndarray, "question *terms"]:
+    """Sum of W x value over the nodes of each question (0 where a question has none)."""
+    flat = values.reshape(-1, values.shape[-1]).T
+    return (_indicator(labels, labels.weight) @ flat).reshape(len(labels.questions), *values.shape[:-1])
+
+
 def _indicator(labels: NodeLabels, weight: Float[np.ndarray, " node"]) -> sparse.csr_array:
     shape = (len(labels.questions), len(weight))
     return sparse.csr_array((weight, (labels.question, np.arange(len(weight)))), shape=shape)

@@ -77,7 +77,7 @@ def sum_by_question(labels: NodeLabels, terms: Float[np.ndarray, "term teacher o
     return QuestionSums(labels.questions, summed(labels.weight), summed(np.ones_like(labels.weight)))
 
 
-def sum_nodes(labels: NodeLabels, values: Float[np.ndarray, "*terms node"]) -> Float[np.ndarray, "question *terms"]:
+def sum_nodes(labels: NodeLabels, values: Float[np.ndarray, "... node"]) -> Float[np.ndarray, "question ..."]:
     """Sum of W x value over the nodes of each question (0 where a question has none)."""
     flat = values.reshape(-1, values.shape[-1]).T
     return (_indicator(labels, labels.weight) @ flat).reshape(len(labels.questions), *values.shape[:-1])

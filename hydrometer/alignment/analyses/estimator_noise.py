@@ -7,9 +7,9 @@ At a node with kept weights w, mass M and field f, the direction of one sampled 
 
     sampled_token: f = log q - log p          minillm: f = mean reward to go through the token
 
-`reverse_kl` (GKD) takes the expectation over the vocabulary and has no such noise. With n rollouts through the node the
-covariance is divided by n: `rollouts_for_unit_ratio` is where noise and mean are equally long. For MiniLLM the spread of
-the reward to go among rollouts through one token comes on top and is not in the tables, so its ratio is an upper bound.
+`reverse_kl` (GKD) takes the expectation over the vocabulary and has no such noise. With n rollouts through the node
+the covariance is divided by n: at `rollouts_for_unit_ratio` noise and mean are equally long. For MiniLLM the spread of
+the reward to go among rollouts through one token comes on top and is not in the tables: its ratio is an upper bound.
 """
 
 from typing import Any

@@ -109,7 +109,7 @@ def _padded(token_ids: pl.Series, width: int) -> Int[np.ndarray, "rollout positi
 
 
 def _reference(kept: KeptNodes, steps: Steps) -> Reference:
-    """h from the counted rollouts that are in no group; unknown where a candidate keeps fewer than two visits."""
+    """From the counted rollouts that are in no group; unknown where a candidate keeps fewer than two visits."""
     width = kept.is_candidate.shape[1]
     cell = steps["node"].to_numpy() * width + steps["slot"].to_numpy()
 

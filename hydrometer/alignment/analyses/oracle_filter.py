@@ -1,6 +1,6 @@
 """What a filter that knew the cosine would keep, and the signal of what it keeps against that of all nodes.
 
-    kept = nodes with cosine > 0,   mean signal = sum W signal / sum W,   gain = mean signal of kept - mean signal of all
+    kept = nodes with cosine > 0,   mean signal = sum W signal / sum W,   gain = mean signal of kept - that of all
     naive: cosine and signal from the same rollouts
     split: cosine from one half of the rollouts, signal from the other, the two ways added up
 
@@ -100,7 +100,7 @@ def mean_signal_kept(sums: Sums) -> Values:
 
 def gain(sums: Sums) -> Values:
     """What keeping only some nodes adds to the mean signal."""
-    return mean_signal_kept(sums) - mean_signal(sums)
+    return np.asarray(mean_signal_kept(sums) - mean_signal(sums))
 
 
 def _ratio(top: Values, bottom: Values) -> Values:

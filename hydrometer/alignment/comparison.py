@@ -1,4 +1,4 @@
-"""Several runs side by side: does a context help one student more than another? (student size x context)
+"""Several runs side by side: does a context help one student more than another (student x context)?
 
     score(run, arm)      = corrected pooled cosine of the arm in that run
     difference           = score(run 2, arm) - score(run 1, arm)

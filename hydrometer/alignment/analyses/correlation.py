@@ -64,7 +64,7 @@ def _copies(
 ) -> Iterator[tuple[Float[np.ndarray, "column left"], Bool[np.ndarray, " node"]]]:
     """The columns of each copy, over the nodes that are left."""
     columns = _standardised(nodes.columns)
-    levels = [np.unique(column, return_inverse=True)[1] for column in columns] if method == "spearman" else []
+    levels = [_levels(column) for column in nodes.columns] if method == "spearman" else []
     for copy in range(-1, nodes.n_questions):
         is_left = nodes.question != copy
         if method == "pearson":
@@ -81,6 +81,12 @@ def _standardised(columns: Float[np.ndarray, "column node"]) -> Float[np.ndarray
     spread = centred.std(1, keepdims=True)
     size = np.abs(columns).max(1, keepdims=True)
     return np.divide(centred, spread, out=np.zeros_like(centred), where=spread > _ROUNDING * size)
+
+
+def _levels(column: Float[np.ndarray, " node"]) -> Int[np.ndarray, " node"]:
+    """Number of each node's distinct value, to twelve digits: a cosine of +-1 up to rounding is a tie."""
+    mantissa, exponent = np.frexp(column)
+    return np.unique(np.ldexp(np.round(mantissa, 12), exponent), return_inverse=True)[1]
 
 
 def _midranks(level: Int[np.ndarray, " left"]) -> Float[np.ndarray, " left"]:

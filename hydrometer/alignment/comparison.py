@@ -138,9 +138,11 @@ def _told(first: Any, second: Any) -> str:
 
 
 def _load(path: Path, described: Mapping[str, Any]) -> _Run:
-    tables = [read_table(path / f"{name}.parquet") for name in ("nodes", "candidates", "teacher_scores")]
+    nodes, candidates, teacher_scores = (
+        read_table(path / f"{name}.parquet") for name in ("nodes", "candidates", "teacher_scores")
+    )
     objectives = {name: ObjectiveInfo(name) for name in described["same"]["objectives"]}
-    study = build_study(STUDENT, *tables, objectives)
+    study = build_study(STUDENT, nodes, candidates, teacher_scores, objectives)
     questions = described["same"]["questions"]
     rows = np.array([questions.index(name) for name in study.labels.questions], dtype=np.int64)
     scores = {}

@@ -109,9 +109,11 @@ def _with_messages(folder: Path, name: str) -> pl.DataFrame:
 def _choose(folder: Path, arm: Mapping[str, str]) -> dict[str, QuestionChoice]:
     """The teacher of every question with a measured node, among those that are no controls."""
     run = read_json(folder / "run.json")
-    tables = [read_table(folder / f"{name}.parquet") for name in ("nodes", "candidates", "teacher_scores")]
+    nodes, candidates, scores = (
+        read_table(folder / f"{name}.parquet") for name in ("nodes", "candidates", "teacher_scores")
+    )
     objectives = {name: ObjectiveInfo(key) for name, key in run["objectives"].items()}
-    study = build_study(arm["continuation"], *tables, objectives)
+    study = build_study(arm["continuation"], nodes, candidates, scores, objectives)
     default = next(
         own for own in study.arms if own.teacher == arm["teacher"] and arm["objective"] in (own.objective, *own.aliases)
     )

@@ -8,7 +8,7 @@ that of all measured nodes, with an interval from deleting questions. Unless tha
 `undecided`; unless the mean signal of the nodes it would skip lies below 0 none is skipped. Both intervals hold the
 predictions fixed.
 
-    table, entry = advise(summary, nodes=nodes, candidates=..., teacher_scores=..., alignment=..., rollouts=...)
+    table, entry = advise(summary, nodes=nodes, alignment=alignment, rollouts=rollouts)
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,7 @@ from hydrometer.alignment.arrays import NODE_KEYS
 from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.alignment.entries import describe
 from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
+from hydrometer.artifacts import TABLES
 
 TRAIN, SKIP, UNDECIDED = "train", "skip", "undecided"
 WEIGHTS = {TRAIN: 1.0, SKIP: 0.0, UNDECIDED: 1.0}
@@ -209,7 +210,4 @@ def _table(rows: pl.DataFrame, rollouts: pl.DataFrame) -> pl.DataFrame:
 
 
 def _empty() -> pl.DataFrame:
-    texts = ("question_id", "continuation", "teacher", "objective", "advice")
-    kinds = dict.fromkeys(texts, pl.String) | dict.fromkeys(("rollout_id", "position", "token_id"), pl.Int64)
-    kinds |= dict.fromkeys(("weight", "predicted_signal", "predicted_error"), pl.Float64)
-    return pl.DataFrame(schema={name: kinds.get(name, pl.List(pl.Int64)) for name in COLUMNS})
+    return pl.DataFrame(schema={name: TABLES["advice"][name] for name in COLUMNS})

@@ -40,9 +40,9 @@ def advantage_against_cosine(study: Study, arm: Arm) -> dict[str, Any]:
         present = study.scores.is_present[arm.place]
         sums = np.sum([_sign_sums(study, np.where(present, a, np.nan), c) for a, c in ways], axis=0)
         has_node = sums[:, 0] > 0.0
-        stacked = [np.concatenate(side) for side in zip(*ways, strict=True)]
+        advantages, cosines = (np.concatenate(side) for side in zip(*ways, strict=True))
         entry[name] = {
-            **_correlations(study, *stacked, np.tile(present, len(ways))),
+            **_correlations(study, advantages, cosines, np.tile(present, len(ways))),
             "sign_agreement": describe(jackknife(_agreement, sums, has_node, limits=SHARE), reason=NO_NODES),
             "by_chance": describe(jackknife(_by_chance, sums, has_node, limits=SHARE), reason=NO_NODES),
             "excess": describe(

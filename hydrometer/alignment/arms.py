@@ -1,6 +1,5 @@
 """The entries of `arms` in `summary.json`: every metric of every split with its intervals, or the reason for none."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +9,8 @@ from jaxtyping import Float, Int
 
 from hydrometer.alignment.arrays import NODE_KEYS, KeptNodes
 from hydrometer.alignment.contributions import SPLITS, QuestionSums
-from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
+from hydrometer.alignment.entries import NO_VALUE, finite, interval_of, why_no_interval
+from hydrometer.alignment.intervals import Jackknife, difference, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_ideal_square
 from hydrometer.alignment.reliability import split_half_reliability
 from hydrometer.alignment.resampling import these_questions_intervals
@@ -23,9 +23,6 @@ NO_DIFFERENCE_IN_A_HALF = "no_difference_in_one_half"
 """Reason of a missing weighted cosine: in one half of the rollouts all success rates of every node are equal."""
 NO_DIRECTION = "no_direction"
 NOISE = "noise"
-FEW_QUESTIONS = "fewer_than_5_questions"
-UNDEFINED_LEAVE_ONE_OUT = "undefined_without_one_question"
-NO_VALUE = "no_value"
 NO_VISIT_LOG = "no_visit_log"
 
 
@@ -95,7 +92,7 @@ def arm_entries(
                 entry = _metric_entry(name, table, place, total[place], resampled)
                 if name in reliability:
                     entry["median_visits"] = visits
-                    entry["split_half_reliability"] = _finite(reliability[name][place])
+                    entry["split_half_reliability"] = finite(reliability[name][place])
                 scores[split][name] = entry
         entries.append(
             {
@@ -120,36 +117,34 @@ def _metric_entry(
     resampled: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     over = table.over_questions
-    value = _finite(over.value[place])
+    value = finite(over.value[place])
     n_questions = int(over.n_questions[place])
-    interval = _interval(over.low[place], over.high[place])
-    these = _interval(*resampled[name][(slice(None), *place)]) if resampled else None
+    interval = interval_of(over.low[place], over.high[place])
+    these = interval_of(*resampled[name][(slice(None), *place)]) if resampled else None
     entry = {
         "value": value,
-        "plain": _finite(table.plain[place]),
+        "plain": finite(table.plain[place]),
         "n_nodes": int(table.n_nodes[place]),
         "n_questions": n_questions,
         "intervals": {"questions": interval, "these_questions": these},
         "reason": None if value is not None else _why_undefined(name, sums),
         "interval_reasons": {
-            "questions": None if interval else _why_no_interval(value, n_questions),
+            "questions": None if interval else why_no_interval(value, n_questions),
             "these_questions": None if these else NO_VISIT_LOG if resampled is None else NO_VALUE,
         },
     }
     if table.at_half_visits is not None:
-        entry["value_at_half_visits"] = _finite(table.at_half_visits[place])
+        entry["value_at_half_visits"] = finite(table.at_half_visits[place])
     return entry
 
 
 def _difference_entry(table: MetricTable, place: tuple[int, int]) -> dict[str, Any]:
     """Correct minus incorrect nodes over the same questions."""
-    over = table.over_questions
-    parts = [Jackknife(*(_pick(part, SPLITS.index(split), place) for part in over)) for split in SPLITS[1:]]
-    result = difference(*parts)
-    value = _finite(result.value)
-    interval = _interval(result.low, result.high)
+    result = difference(*outcome_parts(table, place))
+    value = finite(result.value)
+    interval = interval_of(result.low, result.high)
     n_questions = int(result.n_questions)
-    reason = None if interval else _why_no_interval(value, n_questions)
+    reason = None if interval else why_no_interval(value, n_questions)
     return {
         "value": value,
         "n_questions": n_questions,
@@ -159,14 +154,18 @@ def _difference_entry(table: MetricTable, place: tuple[int, int]) -> dict[str, A
     }
 
 
+def outcome_parts(table: MetricTable, place: tuple[int, int]) -> tuple[Jackknife, Jackknife]:
+    """The metric over the nodes of correct and of incorrect paths."""
+    over = table.over_questions
+    correct, incorrect = (
+        Jackknife(*(_pick(part, SPLITS.index(split), place) for part in over)) for split in ("correct", "incorrect")
+    )
+    return correct, incorrect
+
+
 def _pick(part: np.ndarray, split: int, place: tuple[int, int]) -> np.ndarray:
     """One split and arm of an array with or without a leading question axis."""
     return np.asarray(part[(..., split, *place)])
-
-
-def _interval(low: float | np.ndarray, high: float | np.ndarray) -> list[float] | None:
-    low, high = float(low), float(high)
-    return [low, high] if math.isfinite(low) and math.isfinite(high) else None
 
 
 def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
@@ -177,14 +176,3 @@ def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
     if name == "pooled_cosine":
         return NOISE if not corrected_ideal_square(sums) > 0.0 else NO_NODES
     return NO_DIFFERENCE_IN_A_HALF if sums[TERMS.index("defined")] > 0.0 else NO_ELIGIBLE_NODES
-
-
-def _why_no_interval(value: float | None, n_questions: int) -> str:
-    if value is None:
-        return NO_VALUE
-    return FEW_QUESTIONS if n_questions < MIN_QUESTIONS else UNDEFINED_LEAVE_ONE_OUT
-
-
-def _finite(value: float | np.ndarray) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None

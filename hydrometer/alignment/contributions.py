@@ -6,6 +6,7 @@ A node carries the outcome of the path it was taken from (arXiv 2605.10889, read
 All intervals over questions work on these sums alone, so that every correction is redone in every resample.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,6 +76,12 @@ def sum_by_question(labels: NodeLabels, terms: Float[np.ndarray, "term teacher o
         return np.moveaxis(stacked, 2, -1)
 
     return QuestionSums(labels.questions, summed(labels.weight), summed(np.ones_like(labels.weight)))
+
+
+def sum_nodes(labels: NodeLabels, values: Float[np.ndarray, "... node"]) -> Float[np.ndarray, "question ..."]:
+    """Sum of W x value over the nodes of each question (0 where a question has none)."""
+    flat = values.reshape(math.prod(values.shape[:-1]), values.shape[-1]).T
+    return (_indicator(labels, labels.weight) @ flat).reshape(len(labels.questions), *values.shape[:-1])
 
 
 def _indicator(labels: NodeLabels, weight: Float[np.ndarray, " node"]) -> sparse.csr_array:

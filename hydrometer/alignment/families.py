@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from hydrometer.alignment.choice import NO_TEACHER, Arm
 from hydrometer.alignment.contributions import SPLITS, QuestionSums
+from hydrometer.alignment.entries import finite
 from hydrometer.alignment.hypotheses import SignedRank, holm, signed_rank
 from hydrometer.alignment.metrics import METRICS, TERMS
 
@@ -70,16 +71,12 @@ def _family(name: str, members: Sequence[tuple[Arm, str, np.ndarray]]) -> list[d
             "objective": arm.objective,
             "against": against or None,
             "n_questions": result.n_questions,
-            "median": _finite(result.median),
-            "p": _finite(result.p),
-            "p_holm": _finite(p_holm),
+            "median": finite(result.median),
+            "p": finite(result.p),
+            "p_holm": finite(p_holm),
             "family_size": sum(math.isfinite(other.p) for other in results),
             "least_attainable_p": result.least_attainable_p,
             "reason": None if math.isfinite(result.p) else "no_question_with_a_difference",
         }
         for (arm, against, _), result, p_holm in zip(members, results, adjusted, strict=True)
     ]
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -16,7 +16,7 @@ interval is widened to hold the one of arctanh(theta) with Q - 1 degrees of free
 copies lie within (-1, 1).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -59,8 +59,19 @@ def jackknife(
         is_ratio: span the arctanh interval too.
     """
     total = sums.sum(0)
-    value = np.asarray(statistic(total))
-    left_out = statistic(total - sums)
+    value, left_out = np.asarray(statistic(total)), statistic(total - sums)
+    return jackknife_of_copies(value, left_out, contributes, limits=limits, is_ratio=is_ratio)
+
+
+def jackknife_of_copies(
+    value: Float[np.ndarray, "*arms"],
+    left_out: Float[np.ndarray, "question ..."],
+    contributes: Bool[np.ndarray, "question ..."],
+    *,
+    limits: tuple[float, float] | None = None,
+    is_ratio: bool = False,
+) -> Jackknife:
+    """The same from an estimate and its leave-one-out copies, for statistics that are no functions of sums."""
     n_questions = np.asarray(contributes.sum(0))
     error = _standard_error(left_out, contributes)
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
@@ -74,13 +85,19 @@ def jackknife(
 
 
 def difference(first: Jackknife, second: Jackknife) -> Jackknife:
-    """Interval of first - second over the same questions; the smaller number of questions gives the degrees of freedom.
+    """Interval of first - second over the same questions (see `contrast`)."""
+    return contrast([first, second], [1.0, -1.0])
 
-    A question with nodes in only one of the two moves only that one; deleting it is still one deletion.
+
+def contrast(parts: Sequence[Jackknife], coefficients: Sequence[float]) -> Jackknife:
+    """Interval of a sum of estimates over the same questions; the fewest questions give the degrees of freedom.
+
+    A question with nodes in only some of the parts moves only those; deleting it is still one deletion.
     """
-    value = np.asarray(first.value - second.value)
-    left_out = first.left_out - second.left_out
-    n_questions = np.asarray(np.minimum(first.n_questions, second.n_questions))
+    pairs = list(zip(parts, coefficients, strict=True))
+    value = np.asarray(sum(factor * part.value for part, factor in pairs))
+    left_out = np.asarray(sum(factor * part.left_out for part, factor in pairs))
+    n_questions = np.asarray(np.minimum.reduce([part.n_questions for part in parts]))
     error = _standard_error(left_out, np.ones(left_out.shape, dtype=bool))
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
     reach = error * _t_quantile(np.maximum(n_questions - 1.0, 1.0))

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from hydrometer.alignment.arrays import KeptNodes, pack_fields, pack_nodes
+from hydrometer.alignment.arrays import KeptNodes, TeacherFields, pack_fields, pack_nodes
 from hydrometer.alignment.choice import Arm, ObjectiveInfo, merge_arms
 from hydrometer.alignment.contributions import (
     HalfScores,
@@ -27,6 +27,7 @@ class Study:
 
     continuation: str
     kept: KeptNodes
+    fields: TeacherFields
     scores: ArmScores
     half_a: HalfScores
     half_b: HalfScores
@@ -47,7 +48,8 @@ def build_study(
     """Pack the tables of one continuation and score every arm at every node."""
     kept = pack_nodes(candidates.filter(pl.col("continuation") == continuation))
     teachers = tuple(teacher_scores["teacher"].unique().sort().to_list())
-    scores = compute_arm_scores(kept, pack_fields(kept, teacher_scores, teachers, list(objectives)))
+    fields = pack_fields(kept, teacher_scores, teachers, list(objectives))
+    scores = compute_arm_scores(kept, fields)
     half_a = compute_half_scores(kept, scores, kept.rates_a)
     half_b = compute_half_scores(kept, scores, kept.rates_b)
     labels = label_nodes(kept, nodes)
@@ -55,6 +57,7 @@ def build_study(
     return Study(
         continuation=continuation,
         kept=kept,
+        fields=fields,
         scores=scores,
         half_a=half_a,
         half_b=half_b,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hydrometer.alignment.analyses import correlate, oracle_filter, two_candidate_share
+from hydrometer.alignment.analyses import RunTables, analyse, two_candidate_share
 from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
 from hydrometer.alignment.arrays import has_distinct_rates
 from hydrometer.alignment.choice import (
@@ -27,6 +27,7 @@ from hydrometer.alignment.choice import (
     Ranking,
     rank_arms,
 )
+from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
 from hydrometer.alignment.study import Study, build_study
 from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
@@ -44,6 +45,7 @@ def summarise(
     alignment: pl.DataFrame,
     questions: pl.DataFrame,
     visit_log: pl.DataFrame | None,
+    rollouts: pl.DataFrame | None = None,
     objectives: Mapping[str, ObjectiveInfo],
     controls: Mapping[str, str],
     cost: Mapping[str, int | float],
@@ -62,6 +64,7 @@ def summarise(
         questions: `questions.parquet`.
         visit_log: one row per counted rollout x candidate of a path's node: question_id, rollout_id, position,
             token_id, counted_rollout_id, correct. None: no `these_questions` intervals.
+        rollouts: `rollouts.parquet`. None: no analysis of group sizes.
         objectives: name -> direction key and whether it is a reference; order decides which alias names an arm.
         controls: teacher -> its control teacher.
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
@@ -73,7 +76,8 @@ def summarise(
     studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
     rankings = {study.continuation: _ranking(study, epsilon, seed) for study in studies}
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
-    analyses: dict[str, Any] = {"two_candidate_share": {}, "oracle_filter": []}
+    tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
+    analyses: dict[str, Any] = {"two_candidate_share": {}}
     notes = list(warnings)
     for study in studies:
         ranking = rankings[study.continuation]
@@ -84,9 +88,10 @@ def summarise(
             row | {"continuation": study.continuation}
             for row in run_families(study.arms, study.sums, study.teachers, controls)
         ]
-        for arm in study.arms:
-            summary["correlations"] += correlate(alignment, nodes, arm, study.continuation)
-            analyses["oracle_filter"].append(oracle_filter(study, arm))
+        found = analyse(study, tables)
+        summary["correlations"] += found.correlations
+        for name, rows in found.lists.items():
+            analyses[name] = analyses.get(name, []) + rows
         analyses["two_candidate_share"][study.continuation] = two_candidate_share(study.kept)
         notes += _warnings(study, ranking, shares)
     primary = STUDENT if STUDENT in rankings else next(iter(rankings), None)
@@ -111,9 +116,9 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
         "teacher": line.arm.teacher if line.arm else NO_TEACHER,
         "objective": line.arm.objective if line.arm else NO_OBJECTIVE,
         "continuation": continuation,
-        "score": _finite(line.score),
+        "score": finite(line.score),
         "interval": list(line.interval) if line.interval else None,
-        "p_within_epsilon": _finite(line.p_within_epsilon),
+        "p_within_epsilon": finite(line.p_within_epsilon),
         "reason": line.reason,
     }
 
@@ -148,7 +153,3 @@ def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[st
         ranking=ranking,
         low_measured=low,
     )
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -11,6 +11,7 @@ import polars as pl
 
 SCHEMA_VERSION = 1
 
+_MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 _NODE: dict[str, Any] = {"question_id": pl.String, "rollout_id": pl.Int64, "position": pl.Int64}
 
 TABLES: dict[str, dict[str, Any]] = {
@@ -26,6 +27,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "success_high": pl.Float64,
         "informative": pl.Boolean,
         "unparsed": pl.Int64,
+        "messages": _MESSAGES,
     },
     "rollouts": {
         "question_id": pl.String,
@@ -107,6 +109,19 @@ TABLES: dict[str, dict[str, Any]] = {
         "summariser": pl.String,
         "skipped": pl.Boolean,
         "reason": pl.String,
+        "messages": _MESSAGES,
+    },
+    "advice": {
+        **_NODE,
+        "continuation": pl.String,
+        "teacher": pl.String,
+        "objective": pl.String,
+        "prefix_ids": pl.List(pl.Int64),
+        "token_id": pl.Int64,
+        "advice": pl.String,
+        "weight": pl.Float64,
+        "predicted_signal": pl.Float64,
+        "predicted_error": pl.Float64,
     },
     "alignment": {
         **_NODE,
@@ -139,6 +154,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "teacher_scores": (*_NODE, "token_id", "teacher"),
     "token_scores": (*_NODE, "teacher", "objective"),
     "contexts": ("question_id", "teacher"),
+    "advice": (*_NODE, "continuation"),
     "alignment": (*_NODE, "teacher", "objective", "continuation"),
 }
 

@@ -17,7 +17,8 @@ import torch
 from pydantic import ValidationError
 
 from hydrometer.alignment import ObjectiveInfo, summarise
-from hydrometer.artifacts import RunFolder, open_run_folder, read_table, write_json, write_table
+from hydrometer.alignment.advice import advise
+from hydrometer.artifacts import RunFolder, build_table, open_run_folder, read_table, write_json, write_table
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.progress import Progress, Silent
@@ -30,7 +31,7 @@ from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
 from hydrometer.types import Task
 
-_SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions")
+_SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
 
@@ -137,6 +138,10 @@ def _write_results(
         warnings=_warnings(instruments, found),
         seed=instruments.config.seed,
     )
+    advice, summary["analyses"]["advice"] = advise(
+        summary, nodes=tables["nodes"], alignment=tables["alignment"], rollouts=tables["rollouts"]
+    )
+    write_table(folder.path / "advice.parquet", build_table("advice", advice))
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
     build_report(folder.path)

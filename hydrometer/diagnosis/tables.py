@@ -14,7 +14,7 @@ from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import add_success
 from hydrometer.success.rates import jeffreys_interval
 from hydrometer.teachers import PathScores
-from hydrometer.types import STUDENT, Rollout
+from hydrometer.types import STUDENT, Message, Rollout
 
 Tables = dict[str, pl.DataFrame]
 _BY_FIELD = ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass")
@@ -62,6 +62,7 @@ def _questions(states: Sequence[QuestionState]) -> list[dict[str, Any]]:
                 "success_high": float(high[0]),
                 "informative": 0 < correct < len(base),
                 "unparsed": state.unparsed,
+                "messages": _messages(state.question.prompt),
             }
         )
     return rows
@@ -205,6 +206,13 @@ def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list
                     "summariser": teacher.summariser,
                     "skipped": skipped,
                     "reason": prompt.reason,
+                    "messages": _messages(prompt.messages, prompt.assistant),
                 }
             )
     return rows
+
+
+def _messages(messages: Sequence[Message], assistant: str = "") -> list[dict[str, str]]:
+    """Before the chat template; text that opens the assistant's turn comes last."""
+    opened = [*messages, Message("assistant", assistant)] if assistant else messages
+    return [message._asdict() for message in opened]

@@ -112,7 +112,7 @@ def build_tables(
     return Tables(
         nodes=pl.DataFrame(node_rows),
         candidates=pl.DataFrame(candidate_rows),
-        teacher_scores=pl.DataFrame(teacher_rows),
+        teacher_scores=pl.DataFrame(teacher_rows).with_columns(reward_to_go=pl.lit(None, dtype=pl.Float64)),
         token_scores=pl.DataFrame(token_rows, schema_overrides=topk),
         questions=pl.DataFrame({"question_id": [f"q{q:02d}" for q in range(questions)]}),
     )

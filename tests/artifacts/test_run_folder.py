@@ -236,7 +236,16 @@ def test_a_table_cut_off_anywhere_is_told_with_advice(tmp_path: Path):
 
 def test_a_table_that_is_damaged_inside_is_told_or_read_but_never_a_crash(tmp_path: Path):
     rows = [
-        {"question_id": f"q{n}", "teacher": "t", "prompt": "x" * n, "demo_rollout_ids": [n], "skipped": n % 2 == 0}
+        {
+            "question_id": f"q{n}",
+            "teacher": "t",
+            "prompt": "x" * n,
+            "demo_rollout_ids": [n],
+            "demos_by": "student",
+            "summariser": None,
+            "skipped": n % 2 == 0,
+            "messages": [],
+        }
         | {"reason": None}
         for n in range(40)
     ]

@@ -108,6 +108,7 @@ def _add_question(world: World, name: str, paths: int, tokens: int) -> None:
             "success_high": min(1, correct / 32 + 0.17),
             "informative": True,
             "unparsed": 0,
+            "messages": [{"role": "user", "content": "a prompt"}],
         }
     )
     for teacher in world.teachers:
@@ -122,6 +123,7 @@ def _add_question(world: World, name: str, paths: int, tokens: int) -> None:
                 "summariser": None,
                 "skipped": skipped,
                 "reason": "no correct rollout to show" if skipped else None,
+                "messages": [] if skipped else [{"role": "user", "content": "a prompt"}],
             }
         )
     for path in range(paths):

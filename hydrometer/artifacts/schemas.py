@@ -26,6 +26,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "success_high": pl.Float64,
         "informative": pl.Boolean,
         "unparsed": pl.Int64,
+        "correct_strict": pl.Int64,
+        "correct_relaxed": pl.Int64,
     },
     "rollouts": {
         "question_id": pl.String,
@@ -39,6 +41,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "score": pl.Float64,
         "correct": pl.Boolean,
         "truncated": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
     },
     "nodes": {
         **_NODE,

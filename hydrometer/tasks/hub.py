@@ -49,12 +49,14 @@ def load_hub(spec: str, verifier: str | None = None) -> QuestionSet:
     """
     source = _find_source(spec)
     files = _choose_files(source)
-    rows = [(part, place, row) for part, file in files for place, row in _read_file(file, source.folder)]
+    rows: list[tuple[Part, str, dict[str, Any]]] = [
+        (part, place, row) for part, file in files for place, row in _read_file(file, source.folder)
+    ]
     if not rows:
         raise SpecError(f"'hf:{spec}' holds no questions.")
     types = {str(row["answer_type"]): place for _, place, row in reversed(rows) if row.get("answer_type")}
     verifier = choose_verifier(types, verifier)
-    parts = {part for part, _, _ in rows}
+    parts: set[Part] = {part for part, _, _ in rows}
     splits: dict[Split, list[Question]] = {}
     seen: dict[str, str] = {}
     for part, place, row in rows:
@@ -123,8 +125,10 @@ def _choose_files(source: _Source) -> list[tuple[Part, Path]]:
         raise SpecError(
             f"'hf:{spec}' has several configurations: {', '.join(configs)}. Take one: hf:{spec}/{configs[0]}"
         )
-    parts = [(_find_part(file.relative_to(root)), file) for file in files]
-    named = [(part, file) for part, file in parts if part is not None]
+    named: list[tuple[Part, Path]] = []
+    for file in files:
+        if (part := _find_part(file.relative_to(root))) is not None:
+            named.append((part, file))
     if named:
         return named
     unnamed: Part = "train"

@@ -5,7 +5,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from hydrometer.errors import SpecError, UnknownNameError, VerifierError
 from hydrometer.types import Grades, Question, Score
@@ -58,13 +58,11 @@ def load_verifier(name: str) -> Verifier:
     try:
         found = getattr(importlib.import_module(module), function)
     except BaseException as error:  # whatever a user's module does when it is imported
-        raise VerifierError(f"Verifier '{name}' cannot be loaded: {describe_error(error)}") from error
+        searched = "" if ours else f"\nIt is looked for in {os.getcwd()} first; the form is module:function."
+        raise VerifierError(f"Verifier '{name}' cannot be loaded: {describe_error(error)}{searched}") from error
     if not callable(found):
         raise VerifierError(f"Verifier '{name}' is a {type(found).__name__}, not a function.")
-    if ours:
-        verifier: Verifier = found
-        return verifier
-    return adapt(found)
+    return cast(Verifier, found) if ours else adapt(found)
 
 
 def adapt(function: Callable[[Question, str], Any]) -> Verifier:

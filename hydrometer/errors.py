@@ -25,6 +25,10 @@ class SpecError(UserError):
     """A spec or option whose name is known but whose parts do not fit."""
 
 
+class VerifierError(UserError):
+    """A verifier that cannot be loaded, or that fails on every response."""
+
+
 class TokenMapError(UserError):
     """Student and teacher give one token id to different strings."""
 

@@ -15,6 +15,8 @@ RolloutKind = Literal["base", "branch", "path", "demo"]
 
 path: on-policy, its nodes are analysed. demo: drawn to build contexts, never counted, never analysed.
 """
+Grading = Literal["strict", "relaxed"]
+"""strict: the answer in the form that the prompt asks for. relaxed: also an answer found elsewhere near the end."""
 COUNTED_KINDS: tuple[RolloutKind, ...] = ("base", "branch")
 STUDENT = "student"
 """`Rollout.model` of a rollout that the student continued."""
@@ -40,6 +42,8 @@ class Question:
     """A worked reference solution."""
     wrong_answer: str | None = None
     """A well-formed answer that is not correct (the control context `wrong_answer`)."""
+    teacher_id: str | None = None
+    """Which teacher the data set names for this question, where it names one."""
 
 
 class Score(NamedTuple):
@@ -50,6 +54,32 @@ class Score(NamedTuple):
     correct: bool
     parsed: bool
     """False where no answer could be read from the response (it then counts as wrong)."""
+
+
+class VerifierFailure(NamedTuple):
+    """Why a verifier could not grade a response."""
+
+    kind: Literal["raised", "time", "memory", "died"]
+    detail: str
+    """One line: the exception, the limit that was exceeded, or the signal that ended the process."""
+
+
+class Grades(NamedTuple):
+    """What a verifier says of one response under both gradings. Relaxed is correct wherever strict is."""
+
+    strict: Score
+    relaxed: Score
+    failure: VerifierFailure | None = None
+    """Where the verifier failed; both scores are then wrong and unparsed."""
+
+    @classmethod
+    def same(cls, score: Score) -> "Grades":
+        """For verifiers that know only one grading."""
+        return cls(score, score)
+
+    def under(self, grading: Grading) -> Score:
+        """The score that counts."""
+        return self.strict if grading == "strict" else self.relaxed
 
 
 @runtime_checkable
@@ -65,8 +95,17 @@ class Task(Protocol):
         """All questions of a split, always in the same order."""
         ...
 
-    def verify(self, question: Question, response: str) -> Score:
-        """Score one decoded response."""
+    def verify(self, question: Question, response: str) -> Grades:
+        """Grade one decoded response."""
+        ...
+
+
+@runtime_checkable
+class BatchTask(Task, Protocol):
+    """A task whose verifier takes many responses at a time."""
+
+    def verify_all(self, pairs: Sequence[tuple[Question, str]]) -> list[Grades]:
+        """Grade every (question, decoded response), in order."""
         ...
 
 

@@ -27,6 +27,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "success_high": pl.Float64,
         "informative": pl.Boolean,
         "unparsed": pl.Int64,
+        "correct_strict": pl.Int64,
+        "correct_relaxed": pl.Int64,
         "messages": _MESSAGES,
     },
     "rollouts": {
@@ -41,6 +43,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "score": pl.Float64,
         "correct": pl.Boolean,
         "truncated": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
     },
     "nodes": {
         **_NODE,

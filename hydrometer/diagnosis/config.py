@@ -46,7 +46,13 @@ class DiagnoseConfig(BaseModel):
     objective: Specs = ("reverse_kl", "forward_kl")
     """Objectives as KIND[:k=v,...], e.g. topk_reverse_kl:k=16,form=stop_gradient. Repeat the flag for more."""
     task: str = "bundled:chain"
-    """Task spec: bundled:chain, bundled:chain-strict, boolq[:PATH], jsonl:PATH."""
+    """Task spec: bundled:chain, bundled:chain-strict, boolq, mmlu, gsm8k, math500, aime2024, aime2025 (each also as
+    NAME:PATH), reasoning_gym:NAME, jsonl:PATH, hf:DATASET[@REVISION][/CONFIG]."""
+    verifier: str | None = None
+    """What grades responses: exact, boolean, choice, integer, math, reasoning_gym or a function of yours as
+    module:function (default: the task's own)."""
+    grading: Literal["strict", "relaxed"] = "strict"
+    """Which grading counts: strict reads the answer in the form the prompt asks for, relaxed also elsewhere."""
 
     questions: int = Field(default=20, ge=1)
     """How many questions of the task's diagnose split."""

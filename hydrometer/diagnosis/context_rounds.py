@@ -55,8 +55,8 @@ def _sample_peers(
         orders = [_order_peer(config.seed, peer, state) for state in states for _ in range(config.demos)]
         progress.stage(f"demonstrations by {peer.name}", len(orders))
         size = round_size(peer.model, config.max_response_tokens)
-        for drawn in _run(rounds, progress, "peer", peer, orders, size, instruments.task):
-            by_question[drawn.rollout.question_id].add(drawn.rollout)
+        for drawn in _run(rounds, progress, "peer", peer, orders, size, instruments):
+            by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
 
 
 def _order_peer(seed: int, peer: Writer, state: QuestionState) -> Order:
@@ -83,10 +83,11 @@ def _write_summaries(
         orders = [_order_summary(config.seed, writer, state, demonstration) for state, demonstration in wanted]
         progress.stage(f"summaries by {writer.name}", len(orders))
         size = round_size(writer.model, config.max_summary_tokens)
-        written = _run(rounds, progress, "summary", writer, orders, size, instruments.task)
+        written = _run(rounds, progress, "summary", writer, orders, size, instruments)
         for (state, demonstration), drawn in zip(wanted, written, strict=True):
+            parsed = drawn.grades.under(config.grading).parsed
             state.summaries[writer.name, demonstration.rollout_id] = screen_summary(
-                drawn.rollout, state.question, demonstration, parsed=drawn.parsed, refuse=state.of_kind("path")
+                drawn.rollout, state.question, demonstration, parsed=parsed, refuse=state.of_kind("path")
             )
 
 
@@ -110,15 +111,21 @@ def _order_summary(seed: int, writer: Writer, state: QuestionState, demonstratio
 
 
 def _run(
-    rounds: Rounds, progress: Progress, kind: str, writer: Writer, orders: Sequence[Order], size: int, task: Task
+    rounds: Rounds,
+    progress: Progress,
+    kind: str,
+    writer: Writer,
+    orders: Sequence[Order],
+    size: int,
+    instruments: Instruments,
 ) -> Iterator[Drawn]:
     for start in range(0, len(orders), size):
         group = orders[start : start + size]
         first, last = group[0], group[-1]
         key = [writer.name, first.question.question_id, first.rollout_id]
         key += [last.question.question_id, last.rollout_id, len(group)]
-        record = rounds.run(kind, key, lambda group=group: _sample(kind, group, writer, task))
-        yield from read_rollouts(group, record, writer.model)
+        record = rounds.run(kind, key, lambda group=group: _sample(kind, group, writer, instruments.task))
+        yield from read_rollouts(group, record, writer.model, instruments.config.grading)
         progress.advance(len(group))
 
 

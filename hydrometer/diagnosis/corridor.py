@@ -14,13 +14,22 @@ from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.progress import Progress
-from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.rounds import (
+    Drawn,
+    Order,
+    Record,
+    Rounds,
+    decode_grades,
+    read_rollouts,
+    round_size,
+    sample_orders,
+)
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.errors import SpecError
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, TeacherView, score_path
-from hydrometer.types import Question, Rollout, RolloutKind
+from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
 
 _FEWEST_BRANCHES = 64
 """Branches of one question that are sampled together: every batch computes the prefixes of its questions anew."""
@@ -37,6 +46,8 @@ class Measurement:
     """Ids of the questions whose pilot success rate was out of range."""
     not_needed: list[str] = field(default_factory=list)
     """Ids of the questions that the pilot found fit after enough others."""
+    pilot_failures: list[tuple[str, VerifierFailure]] = field(default_factory=list)
+    """Question id and reason of every pilot rollout that the verifier could not grade."""
 
     def sampler_gaps(self) -> np.ndarray:
         """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
@@ -84,6 +95,7 @@ def _choose_questions(
         group = questions[start : start + size]
         record = rounds.run("pilot", [start, len(group)], lambda group=group: _pilot(instruments, group))
         rates = [correct / config.pilot for correct in record["correct"]]
+        found.pilot_failures += [(question_id, VerifierFailure(*reason)) for question_id, reason in record["failures"]]
         for question, rate in zip(group, rates, strict=True):
             if config.pilot_low <= rate <= config.pilot_high:
                 chosen.append(question)
@@ -121,8 +133,17 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
         for number in range(count)
     ]
     record = sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
-    correct = [row[3] for row in record.pop("rows")]
-    return record | {"correct": [sum(correct[i : i + count]) for i in range(0, len(correct), count)]}
+    graded = [decode_grades(*row[2:5]) for row in record.pop("rows")]
+    correct = [grades.under(instruments.config.grading).correct for grades in graded]
+    failures = [
+        [order.question.question_id, list(grades.failure)]
+        for order, grades in zip(orders, graded, strict=True)
+        if grades.failure
+    ]
+    return record | {
+        "correct": [sum(correct[i : i + count]) for i in range(0, len(correct), count)],
+        "failures": failures,
+    }
 
 
 def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
@@ -138,10 +159,9 @@ def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progre
     size = round_size(instruments.student, config.max_response_tokens)
     for start in range(0, len(orders), size):
         group = orders[start : start + size]
-        for rollout, parsed, logprobs in _run_orders("sample", group, instruments, rounds):
+        for rollout, grades, logprobs in _run_orders("sample", group, instruments, rounds):
             state = by_question[rollout.question_id]
-            state.add(rollout)
-            state.unparsed += rollout.kind == "base" and not parsed
+            state.add(rollout, grades)
             if logprobs is not None:
                 state.sampler_logprobs[rollout.rollout_id] = logprobs
         progress.advance(len(group))
@@ -175,7 +195,7 @@ def _run_orders(kind: str, orders: Sequence[Order], instruments: Instruments, ro
     record = rounds.run(
         kind, key, lambda: sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
     )
-    return read_rollouts(orders, record, instruments.student)
+    return read_rollouts(orders, record, instruments.student, instruments.config.grading)
 
 
 def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
@@ -236,7 +256,7 @@ def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progres
                 still.append(state)
         if orders:
             for drawn in _run_orders("branch", orders, instruments, rounds):
-                by_question[drawn.rollout.question_id].add(drawn.rollout)
+                by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
             progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in still))
         waiting = still

@@ -16,7 +16,8 @@ from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
-from hydrometer.types import STUDENT, Question, Rollout, RolloutKind, Task
+from hydrometer.tasks import verify_all
+from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, RolloutKind, Score, Task, VerifierFailure
 
 Record = dict[str, Any]
 _LOWER_THE_NEED = (
@@ -96,48 +97,58 @@ class Order:
 
 
 def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalModel, task: Task) -> Record:
-    """Draw and verify the ordered rollouts; the record holds them in order."""
+    """Draw and verify the ordered rollouts; the record holds them in order, each under both gradings."""
     requests = [SampleRequest(order.prompt_ids, order.prefix_ids, order.seed) for order in orders]
-    rows = []
-    generated = 0
-    for order, drawn in zip(orders, sampler.sample(requests), strict=True):
-        ids = (*order.prefix_ids, *drawn.token_ids)
-        score = task.verify(order.question, student.decode(ids))
-        generated += len(drawn.token_ids)
-        logprobs = list(drawn.logprobs) if order.kind == "path" else None
-        rows.append([list(drawn.token_ids), drawn.ended, score.value, score.correct, score.parsed, logprobs])
+    drawn = sampler.sample(requests)
+    texts = [student.decode((*order.prefix_ids, *d.token_ids)) for order, d in zip(orders, drawn, strict=True)]
+    graded = verify_all(task, [(order.question, text) for order, text in zip(orders, texts, strict=True)])
+    rows = [
+        [list(d.token_ids), d.ended, *encode_grades(grades), list(d.logprobs) if order.kind == "path" else None]
+        for order, d, grades in zip(orders, drawn, graded, strict=True)
+    ]
+    generated = sum(len(d.token_ids) for d in drawn)
     return {"n_rollouts": len(orders), "generated_tokens": generated, "rows": rows}
+
+
+def encode_grades(grades: Grades) -> tuple[list[Any], list[Any], list[Any] | None]:
+    """Strict score, relaxed score and failure as a journal holds them."""
+    return list(grades.strict), list(grades.relaxed), None if grades.failure is None else list(grades.failure)
+
+
+def decode_grades(strict: list[Any], relaxed: list[Any], failure: list[Any] | None) -> Grades:
+    """The inverse of `encode_grades`."""
+    return Grades(Score(*strict), Score(*relaxed), None if failure is None else VerifierFailure(*failure))
 
 
 class Drawn(NamedTuple):
     """A sampled and verified rollout."""
 
     rollout: Rollout
-    parsed: bool
-    """Whether an answer could be read from it."""
+    grades: Grades
     sampler_logprobs: tuple[float, ...] | None
     """Of a path: what the sampling pass said of its tokens."""
 
 
-def read_rollouts(orders: Sequence[Order], record: Record, student: CausalModel) -> list[Drawn]:
-    """The rollouts of a `sample_orders` record."""
+def read_rollouts(orders: Sequence[Order], record: Record, student: CausalModel, grading: Grading) -> list[Drawn]:
+    """The rollouts of a `sample_orders` record; score and outcome are those of one grading."""
     found = []
-    for order, (token_ids, ended, value, correct, parsed, logprobs) in zip(orders, record["rows"], strict=True):
+    for order, (token_ids, ended, *encoded, logprobs) in zip(orders, record["rows"], strict=True):
         ids = (*order.prefix_ids, *token_ids)
+        grades = decode_grades(*encoded)
         rollout = Rollout(
             question_id=order.question.question_id,
             rollout_id=order.rollout_id,
             kind=order.kind,
             token_ids=ids,
             text=student.decode(ids),
-            score=value,
-            correct=correct,
+            score=grades.under(grading).value,
+            correct=grades.under(grading).correct,
             truncated=not ended,
             parent_rollout_id=order.parent_rollout_id,
             forced_tokens=len(order.prefix_ids),
             model=order.model,
         )
-        found.append(Drawn(rollout, parsed, None if logprobs is None else tuple(logprobs)))
+        found.append(Drawn(rollout, grades, None if logprobs is None else tuple(logprobs)))
     return found
 
 

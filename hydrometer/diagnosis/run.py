@@ -21,6 +21,7 @@ from hydrometer.alignment.advice import advise
 from hydrometer.artifacts import RunFolder, build_table, open_run_folder, read_table, write_json, write_table
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
+from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
 from hydrometer.diagnosis.rounds import Cost, Rounds
@@ -188,10 +189,8 @@ def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
                 f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions "
                 f"({reasons[0]})."
             )
-    unparsed = sum(state.unparsed for state in found.states)
+    notes += describe_grading(found, instruments.config.grading)
     total = sum(len(state.of_kind("base")) for state in found.states)
-    if unparsed > 0.1 * total:
-        notes.append(f"No answer could be read from {unparsed} of {total} base rollouts; they count as wrong.")
     truncated = sum(r.truncated for state in found.states for r in state.of_kind("base"))
     if truncated > 0.1 * total:
         notes.append(
@@ -212,6 +211,8 @@ def _explain_all_skipped(instruments: Instruments, found: Measurement, out: Path
 
 def _explain_nothing_eligible(instruments: Instruments, found: Measurement, out: Path) -> str:
     least = instruments.config.min_visits
+    if broken := explain_broken_verifier(found):
+        return broken
     if not any(state.is_informative for state in found.states):
         return (
             f"All base rollouts are right, or all wrong, in each of the {len(found.states)} questions, so no token "

@@ -14,7 +14,7 @@ from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_s
 from hydrometer.objectives import Objective, parse
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
-from hydrometer.tasks import load_task
+from hydrometer.tasks import grade_by, load_task
 from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherSpec, parse_teacher
 from hydrometer.types import STUDENT, Question, Task
 
@@ -83,7 +83,10 @@ def build_instruments(
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded
     specs = _parse_teachers(config, given=teachers is not None)
     objectives = parse_objectives(config.objective)
-    task = task or load_task(config.task)
+    if task is None:
+        task = load_task(config.task, config.verifier)
+    elif config.verifier is not None:
+        task = grade_by(task, config.verifier)
     allocation = build_allocation(config)
     prompts = read_prompt_options(config, specs)
     if prompts.changes_formats and (student is not None or teachers is not None):

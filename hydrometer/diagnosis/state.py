@@ -7,7 +7,7 @@ import numpy as np
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
-from hydrometer.types import STUDENT, Question, Rollout, RolloutKind
+from hydrometer.types import STUDENT, Grades, Question, Rollout, RolloutKind
 
 
 @dataclass(slots=True)
@@ -17,8 +17,8 @@ class QuestionState:
     question: Question
     prompt_ids: tuple[int, ...]
     rollouts: dict[int, Rollout] = field(default_factory=dict)
-    unparsed: int = 0
-    """Base rollouts from which no answer could be read."""
+    grades: dict[int, Grades] = field(default_factory=dict)
+    """By rollout id, under both gradings."""
     sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Of the paths' tokens, from the pass that sampled them."""
     summaries: dict[tuple[str, int], Summary] = field(default_factory=dict)
@@ -50,15 +50,20 @@ class QuestionState:
         """Teachers that are not skipped for this question."""
         return [name for name, prompt in self.prompts.items() if prompt.reason is None]
 
+    def grades_of(self, *kinds: RolloutKind) -> list[Grades]:
+        """Grades of the rollouts of these kinds by id."""
+        return [self.grades[rollout.rollout_id] for rollout in self.of_kind(*kinds)]
+
     @property
     def is_informative(self) -> bool:
         """Whether some base rollouts are right and some are wrong."""
         base = self.of_kind("base")
         return 0 < sum(rollout.correct for rollout in base) < len(base)
 
-    def add(self, rollout: Rollout) -> None:
+    def add(self, rollout: Rollout, grades: Grades) -> None:
         """Take in a rollout; a branch is counted at once, base rollouts when the tree has its paths."""
         self.rollouts[rollout.rollout_id] = rollout
+        self.grades[rollout.rollout_id] = grades
         if rollout.kind == "branch":
             self.tree.count(rollout)
 

@@ -14,7 +14,7 @@ from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import add_success
 from hydrometer.success.rates import jeffreys_interval
 from hydrometer.teachers import PathScores
-from hydrometer.types import STUDENT, Message, Rollout
+from hydrometer.types import STUDENT, Grading, Message, Rollout
 
 Tables = dict[str, pl.DataFrame]
 _BY_FIELD = ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass")
@@ -31,7 +31,7 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
     names = [objective.name for objective in instruments.objectives]
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
     tables = {
-        "questions": build_table("questions", _questions(found.states)),
+        "questions": build_table("questions", _questions(found.states, instruments.config.grading)),
         "rollouts": build_table("rollouts", _rollouts(found.states)),
         "nodes": build_table("nodes", nodes),
         "candidates": build_table("candidates", candidates),
@@ -43,10 +43,11 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
     return tables, visit_log
 
 
-def _questions(states: Sequence[QuestionState]) -> list[dict[str, Any]]:
+def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[str, Any]]:
     rows = []
     for state in states:
         base = state.of_kind("base")
+        grades = state.grades_of("base")
         correct = sum(rollout.correct for rollout in base)
         low, high = jeffreys_interval(np.array([correct]), np.array([len(base)]))
         rows.append(
@@ -61,7 +62,9 @@ def _questions(states: Sequence[QuestionState]) -> list[dict[str, Any]]:
                 "success_low": float(low[0]),
                 "success_high": float(high[0]),
                 "informative": 0 < correct < len(base),
-                "unparsed": state.unparsed,
+                "unparsed": sum(not g.under(grading).parsed for g in grades),
+                "correct_strict": sum(g.strict.correct for g in grades),
+                "correct_relaxed": sum(g.relaxed.correct for g in grades),
                 "messages": _messages(state.question.prompt),
             }
         )
@@ -72,8 +75,13 @@ def _rollouts(states: Sequence[QuestionState]) -> pl.DataFrame:
     rollouts = [rollout for state in states for rollout in state.rollouts.values()]
     columns = ("question_id", "rollout_id", "kind", "model", "parent_rollout_id", "forced_tokens")
     columns += ("token_ids", "text", "score", "correct", "truncated")
+    grades = [state.grades[rollout_id] for state in states for rollout_id in state.rollouts]
     return pl.DataFrame(
-        {name: [getattr(rollout, name) for rollout in rollouts] for name in columns},
+        {name: [getattr(rollout, name) for rollout in rollouts] for name in columns}
+        | {
+            "correct_strict": [g.strict.correct for g in grades],
+            "correct_relaxed": [g.relaxed.correct for g in grades],
+        },
         schema_overrides={"token_ids": pl.List(pl.Int64), "parent_rollout_id": pl.Int64},
     )
 

@@ -1,5 +1,7 @@
-"""Tasks: questions in disjoint splits and the verifier that scores responses to them."""
+"""Tasks: questions in disjoint splits and the verifiers that grade responses to them."""
 
-from hydrometer.tasks.registry import TASKS, load_task
+from hydrometer.tasks.isolated_task import IsolatedTask, verify_all
+from hydrometer.tasks.registry import TASKS, grade_by, load_task
+from hydrometer.tasks.verifiers import VERIFIERS
 
-__all__ = ["TASKS", "load_task"]
+__all__ = ["TASKS", "VERIFIERS", "IsolatedTask", "grade_by", "load_task", "verify_all"]

@@ -1,26 +1,23 @@
-"""BoolQ: a passage, a yes/no question, and a verifier that reads yes or no from the end of a response.
+"""BoolQ: a passage and a yes/no question.
 
 Rows: `id`, `question`, `passage`, `answer` (true/false). A row's split is a hash of its id (train 50 %, diagnose 25 %,
 test 25 %), so that it never depends on the order or the number of rows.
 """
 
 import hashlib
-import re
 from typing import Any
 
 from hydrometer.errors import SpecError
-from hydrometer.tasks.rows import FileTask, Split, find_data_file, note_id, read_rows
-from hydrometer.types import Message, Question, Score
+from hydrometer.tasks.rows import QuestionSet, Split, find_data_file, note_id, read_rows
+from hydrometer.types import Message, Question
 
 _PROMPT = (
     "Read the passage and answer the question.\n\nPassage: {passage}\n\nQuestion: {question}?\n\n"
     "Explain in one short sentence, then finish with 'Answer: yes' or 'Answer: no'."
 )
-_MARKED = re.compile(r"answer\W{0,5}(?:is\W{0,3})?(yes|no|true|false)\b", re.IGNORECASE)
-_ANY = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
 
 
-def load_boolq(path: str | None) -> FileTask:
+def load_boolq(path: str | None) -> QuestionSet:
     """BoolQ from `path`, or from `boolq_validation.jsonl.gz` under HYDROMETER_DATA.
 
     Raises:
@@ -35,17 +32,7 @@ def load_boolq(path: str | None) -> FileTask:
         question = _build_question(row, number)
         note_id(seen, question.question_id, number, file)
         splits.setdefault(_split(question.question_id), []).append(question)
-    return FileTask("boolq", {split: tuple(questions) for split, questions in splits.items()}, verify_boolean)
-
-
-def verify_boolean(question: Question, response: str) -> Score:
-    """Correct where the last yes/no after the word 'answer' (or else the last yes/no at all) is the right one."""
-    found = _MARKED.findall(response) or _ANY.findall(response)
-    if not found:
-        return Score(0.0, False, False)
-    said = "yes" if found[-1].lower() in ("yes", "true") else "no"
-    correct = said == question.answer
-    return Score(float(correct), correct, True)
+    return QuestionSet("boolq", {split: tuple(questions) for split, questions in splits.items()}, "boolean")
 
 
 def _has_text(row: dict[str, Any], column: str) -> bool:

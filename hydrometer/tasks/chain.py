@@ -20,7 +20,7 @@ from functools import cache, cached_property
 from itertools import cycle
 from typing import Literal, NamedTuple
 
-from hydrometer.types import Message, Question, Score
+from hydrometer.types import Grades, Message, Question, Score
 
 Split = Literal["train", "diagnose", "test"]
 Operator = Literal["+", "-", "*"]
@@ -133,6 +133,7 @@ def sample_error(rng: random.Random, value: int) -> int:
 
 
 _ANSWER = re.compile(r"answer ([0-9]{1,2})\.?")
+_ANSWER_ANYWHERE = re.compile(r"\banswer(?: is|:| =)?\s{0,3}([0-9]{1,2})(?![0-9])", re.IGNORECASE)
 
 
 def parse_answer(response: str) -> int | None:
@@ -140,6 +141,16 @@ def parse_answer(response: str) -> int | None:
     lines = response.rstrip().splitlines()
     found = _ANSWER.fullmatch(lines[-1].strip()) if lines else None
     return int(found[1]) if found else None
+
+
+def _find_answer(response: str) -> int | None:
+    found = _ANSWER_ANYWHERE.findall(response)
+    return int(found[-1]) if found else None
+
+
+def _score(answer: int | None, question: Question) -> Score:
+    correct = answer is not None and answer == int(question.answer)
+    return Score(value=float(correct), correct=correct, parsed=answer is not None)
 
 
 @cache
@@ -183,8 +194,11 @@ class ChainTask:
             wrong_answer=f"{wrong:02d}",
         )
 
-    def verify(self, question: Question, response: str) -> Score:
-        """1 where the last line is `answer NN` with the right value; how the steps are written does not matter."""
-        answer = parse_answer(response)
-        correct = answer is not None and answer == int(question.answer)
-        return Score(value=float(correct), correct=correct, parsed=answer is not None)
+    def verify(self, question: Question, response: str) -> Grades:
+        """Right where the last line is `answer NN` with the right value; how the steps are written does not matter.
+
+        Relaxed: where the last line is anything else, the last `answer NN` (any case, `answer: NN`, `answer is NN`).
+        """
+        strict = parse_answer(response)
+        relaxed = _find_answer(response) if strict is None else strict
+        return Grades(_score(strict, question), _score(relaxed, question))

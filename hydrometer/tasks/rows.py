@@ -1,46 +1,76 @@
-"""Questions held in memory, read from JSON-lines files (plain or gzipped)."""
+"""Questions held in memory, read from JSON-lines files (plain or gzipped), and how they fall into splits."""
 
 import gzip
+import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from hydrometer.errors import SpecError
-from hydrometer.types import Question, Score
+from hydrometer.types import Message, Question
 
 Split = Literal["train", "diagnose", "test"]
-Verifier = Callable[[Question, str], Score]
+SPLITS: tuple[Split, ...] = ("train", "diagnose", "test")
 
 
 @dataclass(frozen=True, slots=True)
-class FileTask:
-    """A task whose questions were read from a file."""
+class QuestionSet:
+    """The questions of a task, by split, and the name of the verifier that goes with them."""
 
     name: str
     by_split: Mapping[Split, tuple[Question, ...]]
-    verifier: Verifier
+    verifier: str
+    hint: str = ""
+    """What to do where a split is empty."""
 
     def questions(self, split: Split) -> Sequence[Question]:
         """See `Task`.
 
         Raises:
-            SpecError: the file has no questions of this split.
+            SpecError: there are no questions of this split.
         """
         found = self.by_split.get(split, ())
         if not found:
             raise SpecError(
-                f"{self.name} has no questions in the split '{split}'. "
-                f"Give its rows a column 'split' (train, diagnose or test); it has {sorted(self.by_split) or 'none'}."
+                f"{self.name} has no questions in the split '{split}'; it has {sorted(self.by_split) or 'none'}. "
+                f"{self.hint}".rstrip()
             )
         return found
 
-    def verify(self, question: Question, response: str) -> Score:
-        """See `Task`."""
-        return self.verifier(question, response)
+
+def hash_of(text: str, purpose: str) -> int:
+    """A number below 2**32 that depends on the text alone; other purposes give independent numbers."""
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4, person=purpose.encode()).digest()
+    return int.from_bytes(digest, "big")
+
+
+def split_held_out(text: str) -> Split:
+    """`diagnose` or `test`, half each."""
+    return "diagnose" if hash_of(text, "split") & 1 else "test"
+
+
+def in_hashed_order(questions: Sequence[Question]) -> tuple[Question, ...]:
+    """In the order of a hash of their ids: the first n are a sample, however the file is sorted."""
+    return tuple(sorted(questions, key=lambda question: (hash_of(question.question_id, "order"), question.question_id)))
+
+
+def drop_repeated(splits: Mapping[Split, Sequence[Question]]) -> dict[Split, tuple[Question, ...]]:
+    """Without questions that were asked before, in the split test, diagnose or train (the first one keeps it)."""
+    seen: set[tuple[Message, ...]] = set()
+    kept: dict[Split, tuple[Question, ...]] = {}
+    for split in reversed(SPLITS):
+        found = []
+        for question in splits.get(split, ()):
+            if question.prompt not in seen:
+                seen.add(question.prompt)
+                found.append(question)
+        if found:
+            kept[split] = tuple(found)
+    return kept
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

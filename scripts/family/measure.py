@@ -116,7 +116,7 @@ def sample_responses(
     parsed = 0
     for (question, number), drawn in zip(owners, sampler.sample(requests), strict=True):
         text = model.decode(drawn.token_ids)
-        score = task.verify(question, text)
+        score = task.verify(question, text).strict
         parsed += score.parsed
         rollout = Rollout(
             question.question_id, number, "demo", drawn.token_ids, text, score.value, score.correct, not drawn.ended

@@ -15,7 +15,7 @@ import hydrometer
 from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.sampling import ScriptedModel
 from hydrometer.success.enumeration import Limits, enumerate_success
-from hydrometer.types import Message, Question, Score
+from hydrometer.types import Grades, Message, Question, Score
 
 TOKENS = ("a", "b", "c", "<eos>")
 EOS = 3
@@ -78,9 +78,9 @@ class LetterTask:
             for i in range(self.count)
         ]
 
-    def verify(self, question: Question, response: str) -> Score:
+    def verify(self, question: Question, response: str) -> Grades:
         right = is_right(int(question.question_id[1:]), response)
-        return Score(float(right), right, True)
+        return Grades.same(Score(float(right), right, True))
 
 
 def build_student() -> ScriptedModel:

@@ -12,7 +12,7 @@ import hydrometer
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.sampling import ScriptedModel
 from hydrometer.teachers import PathScores
-from hydrometer.types import Message, Question, Score
+from hydrometer.types import Grades, Message, Question, Score
 
 LONG = 4096
 
@@ -118,7 +118,7 @@ class LongTask:
 
     def verify(self, question, response):
         correct = response.count("b") >= response.count("a")
-        return Score(float(correct), correct, True)
+        return Grades.same(Score(float(correct), correct, True))
 
 
 def build_walker(share: float) -> ScriptedModel:

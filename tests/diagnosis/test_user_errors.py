@@ -30,7 +30,7 @@ from hydrometer.errors import (
     UserError,
 )
 from hydrometer.sampling import ScriptedModel
-from hydrometer.types import Message, Question, Score
+from hydrometer.types import Grades, Message, Question, Score
 
 
 def test_different_token_maps_list_the_first_that_differ(tmp_path: Path) -> None:
@@ -57,10 +57,10 @@ SMALL: dict[str, Any] = {"questions": 8, "rollouts": 16, "paths": 1, "visits": 6
 class DemoTask(LetterTask):
     """Question 1 is never right, so no demonstration can be had for it; question 2 always is."""
 
-    def verify(self, question: Question, response: str) -> Score:
+    def verify(self, question: Question, response: str) -> Grades:
         if question.question_id in ("q01", "q02"):
             right = question.question_id == "q02"
-            return Score(float(right), right, True)
+            return Grades.same(Score(float(right), right, True))
         return super().verify(question, response)
 
 
@@ -122,9 +122,9 @@ def test_when_every_teacher_is_skipped_everywhere_the_reasons_are_listed(tmp_pat
 class SureTask(LetterTask):
     """Every response is right for even questions and wrong for odd ones."""
 
-    def verify(self, question: Question, response: str) -> Score:
+    def verify(self, question: Question, response: str) -> Grades:
         right = int(question.question_id[1:]) % 2 == 0
-        return Score(float(right), right, True)
+        return Grades.same(Score(float(right), right, True))
 
 
 def test_questions_always_right_or_always_wrong_end_the_run_with_a_count(tmp_path: Path) -> None:
@@ -330,9 +330,9 @@ def test_a_message_with_an_unusual_prompt_survives_the_tables(tmp_path: Path) ->
                 Question(f"{i}", "odd", (Message("user", f"question {n}"),), "<b>" * 20_000) for n, i in enumerate(ids)
             ]
 
-        def verify(self, question: Question, response: str) -> Score:
+        def verify(self, question: Question, response: str) -> Grades:
             right = response.count("a") > 1
-            return Score(float(right), right, True)
+            return Grades.same(Score(float(right), right, True))
 
     run = run_world(tmp_path / "run", **TINY | {"questions": 5}, task=Odd())
     assert set(run.table("questions")["question_id"]) == {q.question_id for q in Odd().questions("diagnose")}

@@ -66,7 +66,7 @@ def accuracy_by_question(name: str, context: str, *, questions: int, samples: in
     texts = sample_texts(name, [in_context(name, question, context) for question in asked], samples=samples)
     return np.array(
         [
-            np.mean([task.verify(question, text).correct for text in row])
+            np.mean([task.verify(question, text).strict.correct for text in row])
             for question, row in zip(asked, texts, strict=True)
         ]
     )
@@ -151,7 +151,7 @@ def test_the_student_parses_is_short_and_sometimes_right() -> None:
     task = ChainTask()
     asked = task.questions("test")[:40]
     texts = sample_texts("student", [question.prompt for question in asked], samples=4)
-    scores = [task.verify(q, text) for q, row in zip(asked, texts, strict=True) for text in row]
+    scores = [task.verify(q, text).strict for q, row in zip(asked, texts, strict=True) for text in row]
     assert np.mean([score.parsed for score in scores]) >= 0.95
     assert 0.2 < np.mean([score.correct for score in scores]) < 0.7
     lengths = [load("student").count_tokens(text) + 1 for row in texts for text in row]

@@ -108,6 +108,8 @@ def _add_question(world: World, name: str, paths: int, tokens: int) -> None:
             "success_high": min(1, correct / 32 + 0.17),
             "informative": True,
             "unparsed": 0,
+            "correct_strict": correct,
+            "correct_relaxed": correct,
             "messages": [{"role": "user", "content": "a prompt"}],
         }
     )
@@ -145,6 +147,8 @@ def _add_path(world: World, name: str, path: int, tokens: int, *, is_correct: bo
             "score": float(is_correct),
             "correct": is_correct,
             "truncated": False,
+            "correct_strict": is_correct,
+            "correct_relaxed": is_correct,
         }
     )
     for position, token in enumerate(drawn):

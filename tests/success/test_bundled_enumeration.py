@@ -45,7 +45,7 @@ def exact_rates(folder, task, *, bound, deepest_share):
         limits = Limits(eos_ids=student.eos_ids, max_tokens=MAX_TOKENS, bound=bound)
 
         def verify(ids, truncated, question=question):
-            return task.verify(question, student.decode(ids)).correct
+            return task.verify(question, student.decode(ids)).strict.correct
 
         known = {}
         for row in candidates.filter(question_id=question.question_id).iter_rows(named=True):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hydrometer.errors import SpecError
-from hydrometer.tasks.boolq import load_boolq, verify_boolean
+from hydrometer.tasks.boolq import load_boolq
+from hydrometer.tasks.verifiers.boolean import verify_boolean
 from hydrometer.types import Message, Question
 
 ROWS = [
@@ -17,10 +18,6 @@ ROWS = [
 def write_rows(path: Path, rows: list) -> Path:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return path
-
-
-def question(answer: str) -> Question:
-    return Question("q", "boolq", (Message("user", "?"),), answer)
 
 
 def test_rows_become_prompts_with_both_answers(tmp_path: Path):
@@ -113,35 +110,5 @@ def test_the_real_questions_all_load(data_folder: Path):
     for q in questions:
         assert {q.answer, q.wrong_answer} == {"yes", "no"}
         assert q.prompt[0].content.count("?\n\nExplain in one") == 1
-        assert verify_boolean(q, f"So. Answer: {q.answer}") == (1.0, True, True)
-        assert verify_boolean(q, f"So. Answer: {q.wrong_answer}") == (0.0, False, True)
-
-
-@pytest.mark.parametrize(
-    ("response", "said"),
-    [
-        ("Answer: yes", "yes"),
-        ("Answer: no", "no"),
-        ("answer is NO.", "no"),
-        ("The answer is: **Yes**", "yes"),
-        ("**Answer:** no", "no"),
-        ("Answer - True", "yes"),
-        ("It is false", "no"),
-        ("Yes, because there is no other. Answer: yes", "yes"),
-        ("Answer: yes. On second thought, no other fits", "yes"),
-        ("Answer: yes\nNo wait.\nAnswer: no", "no"),
-        ("No. Well, yes", "yes"),
-        ("The correct answer to the question is yes", "yes"),
-        ("Answer: nothing is known, yes", "yes"),
-        ("Answer:\n\nno", "no"),
-        ("answer:yes", "yes"),
-        ("yesterday nobody knew the untrue notion", None),
-        ("Answer: maybe", None),
-        ("", None),
-        ("the answer", None),
-    ],
-)
-def test_what_a_response_says(response: str, said: str | None):
-    for answer in ("yes", "no"):
-        score = verify_boolean(question(answer), response)
-        assert score == (float(said == answer), said == answer, said is not None)
+        assert verify_boolean(q, f"So. Answer: {q.answer}").strict == (1.0, True, True)
+        assert verify_boolean(q, f"So. Answer: {q.wrong_answer}").strict == (0.0, False, True)

@@ -13,7 +13,7 @@ from hydrometer.tasks.chain import (
     sample_error,
 )
 from hydrometer.tasks.chain_text import REFERENCE_REMARK, Pattern, Writing, text_of, write_response
-from hydrometer.types import Question
+from hydrometer.types import Grades, Question, Score
 
 SPLITS: tuple[Split, ...] = ("train", "diagnose", "test")
 CHAIN = Chain(47, (Step("+", 8), Step("-", 3), Step("*", 2)))
@@ -37,8 +37,8 @@ def test_every_question_is_solved_by_its_solution_and_not_by_its_wrong_answer(st
     for question in task.questions(split):
         assert question.solution is not None
         assert question.wrong_answer is not None
-        assert task.verify(question, question.solution) == (1.0, True, True)
-        assert task.verify(question, f"answer {question.wrong_answer}") == (0.0, False, True)
+        assert task.verify(question, question.solution) == Grades.same(Score(1.0, True, True))
+        assert task.verify(question, f"answer {question.wrong_answer}") == Grades.same(Score(0.0, False, True))
         assert question.task == task.name
 
 
@@ -85,7 +85,7 @@ def test_strict_asks_the_same_chains_in_other_words() -> None:
 )
 def test_every_form_of_the_answer_line_is_read(response: str, expected: int) -> None:
     assert parse_answer(response) == expected
-    assert ChainTask().verify(ask(CHAIN), response) == (1.0, True, True)
+    assert ChainTask().verify(ask(CHAIN), response) == Grades.same(Score(1.0, True, True))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,31 @@ def test_every_form_of_the_answer_line_is_read(response: str, expected: int) -> 
     ],
 )
 def test_anything_else_is_not_parsed_and_counts_as_wrong(response: str) -> None:
-    assert ChainTask().verify(ask(CHAIN), response) == (0.0, False, False)
+    assert ChainTask().verify(ask(CHAIN), response).strict == (0.0, False, False)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        ("Answer 04", 4),
+        ("the answer 04", 4),
+        ("answer 04\n+8=55", 4),
+        ("answer: 4", 4),
+        ("The ANSWER is 04!", 4),
+        ("answer 11, no: answer 04.", 4),
+        ("answer 04\nanswer 4x", 4),
+        ("answer 05\nanswer", 5),
+        ("04", None),
+        ("answer 104", None),
+        ("answer -4", None),
+        ("answer ٠٤", None),
+        ("answer " + "0" * 1_000_000 + "4", None),
+    ],
+)
+def test_relaxed_also_reads_an_answer_elsewhere(response: str, expected: int | None) -> None:
+    grades = ChainTask().verify(ask(CHAIN), response)
+    assert grades.strict == (0.0, False, False)
+    assert grades.relaxed == (float(expected == 4), expected == 4, expected is not None)
 
 
 def test_errors_are_errors() -> None:
@@ -135,7 +159,7 @@ def test_checked_errors_are_repaired_and_only_they_are_untrained(pattern: Patter
         segments = write_response(chain, rng, Writing(pattern, check_share=1.0, error_share=0.3))
         wrong = [segment for segment in segments if not segment.trained]
         seen += len(wrong)
-        assert ChainTask().verify(ask(chain), text_of(segments)).correct
+        assert ChainTask().verify(ask(chain), text_of(segments)).strict.correct
         assert all(segment.text.isdigit() and len(segment.text) == 2 for segment in wrong)
     assert 250 < seen < 470
 
@@ -155,7 +179,7 @@ def test_unchecked_errors_are_carried_on_without_guidance_and_overruled_with_it(
             text = text_of(
                 write_response(chain, rng, Writing(check_share=0.0, error_share=0.5, guidance=guidance)),
             )
-            outcomes[guidance] += ChainTask().verify(ask(chain), text).correct
+            outcomes[guidance] += ChainTask().verify(ask(chain), text).strict.correct
     assert outcomes["none"] < 80
     assert outcomes["answer"] == outcomes["steps"] == 200
 

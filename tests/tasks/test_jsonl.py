@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from hydrometer.errors import SpecError
-from hydrometer.tasks.jsonl import load_jsonl, verify_exact
+from hydrometer.tasks.jsonl import load_jsonl
 from hydrometer.types import Message, Question
 
 
@@ -108,6 +108,42 @@ def test_a_row_that_cannot_be_used_is_named_with_its_line(tmp_path: Path, row: s
     assert len(str(caught.value)) < 400
 
 
+@pytest.mark.parametrize(
+    ("types", "verifier"),
+    [
+        ([None, None], "exact"),
+        (["integer", None], "integer"),
+        (["latex", "math"], "math"),
+        (["string", "text"], "exact"),
+        (["boolean", "boolean"], "boolean"),
+        (["choice", "choice"], "choice"),
+    ],
+)
+def test_the_answer_type_chooses_the_verifier(tmp_path: Path, types: list[str | None], verifier: str):
+    rows = [GOOD | {"answer_type": name} for name in types]
+    assert load_jsonl(write_lines(tmp_path / "rows.jsonl", *rows)).verifier == verifier
+    assert load_jsonl(write_lines(tmp_path / "rows.jsonl", *rows), "integer").verifier == "integer"
+
+
+def test_answer_types_that_do_not_fit_are_named_with_their_lines(tmp_path: Path):
+    rows = [GOOD, GOOD | {"answer_type": "latex"}, GOOD | {"answer_type": "integer"}]
+    with pytest.raises(SpecError, match=r"different verifiers: integer \(.*line 3\), math \(.*line 2\).*--verifier"):
+        load_jsonl(write_lines(tmp_path / "rows.jsonl", *rows))
+    with pytest.raises(SpecError, match="line 2: unknown answer_type 'colour'; expected one of exact, string"):
+        load_jsonl(write_lines(tmp_path / "rows.jsonl", GOOD, GOOD | {"answer_type": "colour"}))
+
+
+def test_a_bare_question_gets_a_form_and_a_prompt_does_not(tmp_path: Path):
+    row = {"question": "6 * 7? ", "answer": "6 * 7 = 42\n#### 42", "answer_type": "integer", "teacher_id": "big"}
+    question = load_one(tmp_path, row)
+    assert question.prompt == (
+        Message("user", "6 * 7?\n\nFinish with a line 'Answer: N', where N is the number alone."),
+    )
+    assert (question.answer, question.solution, question.teacher_id) == ("42", "6 * 7 = 42", "big")
+    assert load_one(tmp_path, row | {"prompt": "just this"}).prompt == (Message("user", "just this"),)
+    assert load_one(tmp_path, {"problem": "p", "answer": "a"}).prompt[0].content.startswith("p\n\nFinish")
+
+
 def test_whole_surrogate_pairs_are_text(tmp_path: Path):
     assert load_one(tmp_path, '{"prompt": "\\ud83d\\ude00", "answer": "a"}').prompt[0].content == "\U0001f600"
 
@@ -140,47 +176,3 @@ def test_what_is_not_a_file_is_named(tmp_path: Path, name: str, monkeypatch: pyt
 def test_an_empty_file_holds_no_questions(tmp_path: Path):
     with pytest.raises(SpecError, match="holds no questions"):
         load_jsonl(write_lines(tmp_path / "rows.jsonl", "", " "))
-
-
-@pytest.mark.parametrize(
-    ("answer", "response", "correct"),
-    [
-        ("42", "42", True),
-        ("42", "Let me see.\n\n42", True),
-        ("42", "42\n\n  \n", True),
-        ("42", "Answer: 42", True),
-        ("42", "The final answer is: 42.", True),
-        ("42", "answer = 42", True),
-        ("42", "**Answer:** 42", True),
-        ("42", "**Answer: 42**", True),
-        ("42", "- ANSWER 42", True),
-        ("42", "42 is it", False),
-        ("42", "142", False),
-        ("42", "42\nno, 43", False),
-        ("42.0", "42", False),
-        ("-5", "-5", True),
-        ("-5", "Answer: -5", True),
-        ("5", "-5", False),
-        ("5", "Answer: -5", False),
-        ("New  York", "new york.", True),
-        ("Straße", "STRASSE", True),
-        ("answerable", "answerable", True),
-        ("able", "answerable", False),
-        ("island", "The answer island", True),
-        ("land", "answer island", False),
-        ("answer is 5", "Answer is 5", True),
-        ("a\nb", "a\n b", True),
-        ("a\nb", "b", False),
-        ("5.", "5", True),
-        ("x", "Answer:", False),
-        ("**", "**", True),
-    ],
-)
-def test_exact_match(answer: str, response: str, correct: bool):
-    question = Question("q", "jsonl", (Message("user", "?"),), answer)
-    assert verify_exact(question, response) == (float(correct), correct, True)
-
-
-@pytest.mark.parametrize("response", ["", " \n\t\n"])
-def test_an_empty_response_is_unparsed(response: str):
-    assert verify_exact(Question("q", "jsonl", (), "a"), response) == (0.0, False, False)

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.errors import SpecError, UnknownNameError, VerifierError
 from hydrometer.tasks import TASKS, load_task
-from hydrometer.types import Task
+from hydrometer.types import Grades, Score, Task
 
 
 @pytest.mark.parametrize("name", ["bundled:chain", "bundled:chain-strict"])
@@ -31,7 +31,9 @@ def test_a_path_follows_the_name(tmp_path: Path):
         ("bundled:chain-strct", "Did you mean bundled:chain-strict"),
         ("boolqq", "Did you mean boolq"),
         ("jsonlines", "Did you mean jsonl"),
-        ("gsm8k", "Known: boolq, bundled:chain, bundled:chain-strict, jsonl"),
+        ("gsm8", "Did you mean gsm8k"),
+        ("quiz", "Known: aime2024, aime2025, boolq"),
+        ("aime", "Did you mean aime202"),
         ("", "Known:"),
     ],
 )
@@ -52,5 +54,41 @@ def test_jsonl_needs_a_path(spec: str):
         load_task(spec)
 
 
-def test_every_task_on_offer_is_loaded_above():
-    assert set(TASKS) == {"bundled:chain", "bundled:chain-strict", "boolq", "jsonl"}
+@pytest.mark.parametrize("spec", ["hf", "hf:"])
+def test_hf_needs_a_dataset(spec: str):
+    with pytest.raises(SpecError, match="'hf' needs a dataset"):
+        load_task(spec)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_on_offer_is_known(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HYDROMETER_DATA", raising=False)
+    try:
+        assert load_task(name).name == name
+    except SpecError as error:
+        assert name in str(error)  # it needs data or a path
+
+
+@pytest.mark.parametrize(
+    ("verifier", "kind", "words"),
+    [
+        ("intger", UnknownNameError, "Unknown verifier 'intger'. Did you mean integer"),
+        ("zzz", UnknownNameError, "module:function"),
+        ("grading:", SpecError, "'grading:': expected module:function"),
+        ("a b:f", SpecError, "expected module:function"),
+        ("reasoning_gym", SpecError, "scores tasks reasoning_gym:NAME only, not 'bundled:chain'"),
+        ("no_such_module_here:f", VerifierError, "'no_such_module_here:f' cannot be loaded: ModuleNotFoundError"),
+        ("json:lods", VerifierError, "cannot be loaded: AttributeError: module 'json' has no attribute 'lods'"),
+        ("json:__name__", VerifierError, "is a str, not a function"),
+    ],
+)
+def test_a_verifier_that_cannot_be_is_told_at_once(verifier: str, kind: type[Exception], words: str):
+    with pytest.raises(kind, match=words):
+        load_task("bundled:chain", verifier)
+
+
+def test_another_verifier_can_be_named():
+    task = load_task("bundled:chain", "integer")
+    question = task.questions("diagnose")[0]
+    assert task.verify(question, f"#### {question.answer}") == Grades.same(Score(1.0, True, True))
+    assert load_task("bundled:chain").verify(question, f"#### {question.answer}").strict.correct is False

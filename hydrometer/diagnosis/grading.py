@@ -1,0 +1,66 @@
+"""What a run says of its verifier: answers that could not be read, gradings that differ, responses it failed on."""
+
+from hydrometer.diagnosis.corridor import Measurement
+from hydrometer.types import Grading, VerifierFailure
+
+_UNPARSED_WORTH_SAYING = 0.1
+_DIFFERENCE_WORTH_SAYING = 0.05
+"""Shares of the base rollouts."""
+_KINDS = {"raised": "raised an exception", "time": "ran out of time", "memory": "ran out of memory", "died": "died"}
+
+
+def describe_grading(found: Measurement, grading: Grading) -> list[str]:
+    """Warnings about how responses were graded; none where all is well."""
+    base = [grades for state in found.states for grades in state.grades_of("base")]
+    notes = []
+    unparsed = sum(not grades.under(grading).parsed for grades in base)
+    if unparsed > _UNPARSED_WORTH_SAYING * len(base):
+        notes.append(f"No answer could be read from {unparsed} of {len(base)} base rollouts; they count as wrong.")
+    strict, relaxed = (sum(grades.under(g).correct for grades in base) for g in ("strict", "relaxed"))
+    differ = sum(grades.strict.correct != grades.relaxed.correct for grades in base)
+    if differ > _DIFFERENCE_WORTH_SAYING * len(base):
+        notes.append(
+            f"Strict and relaxed grading differ on {differ} of {len(base)} base rollouts ({strict} and {relaxed} are "
+            f"correct): the student often knows the answer and does not write it in the form that is asked for. This "
+            f"run counted {grading} grading, so what it measured is {_MEANS[grading]}."
+        )
+    return notes + _describe_failures(found)
+
+
+_MEANS = {
+    "strict": "the answer and its form together; --grading relaxed measures the answer alone",
+    "relaxed": "the answer wherever it stands; --grading strict also asks for its form",
+}
+
+
+def _describe_failures(found: Measurement) -> list[str]:
+    """One sentence per kind of failure: how often, and where first."""
+    by_kind: dict[str, list[tuple[str, VerifierFailure]]] = {}
+    for question_id, failure in _failures(found):
+        by_kind.setdefault(failure.kind, []).append((question_id, failure))
+    return [
+        f"The verifier {_KINDS[kind]} on {len(failed)} response{'s' * (len(failed) > 1)}, counted as wrong; the first, "
+        f"on question '{failed[0][0]}': {failed[0][1].detail}."
+        for kind, failed in by_kind.items()
+    ]
+
+
+def _failures(found: Measurement) -> list[tuple[str, VerifierFailure]]:
+    return found.pilot_failures + [
+        (state.question.question_id, grades.failure)
+        for state in found.states
+        for _, grades in sorted(state.grades.items())
+        if grades.failure is not None
+    ]
+
+
+def explain_broken_verifier(found: Measurement) -> str | None:
+    """The message where the verifier failed on every single response, else None."""
+    failures = _failures(found)[len(found.pilot_failures) :]
+    if not failures or len(failures) < sum(len(state.rollouts) for state in found.states):
+        return None
+    question_id, failure = failures[-1]
+    return (
+        f"The verifier failed on all {len(failures)} responses, last on question '{question_id}': {failure.detail}.\n"
+        "Mend it, or choose another with --verifier, and start again in a new folder."
+    )

@@ -1,0 +1,47 @@
+"""What passes between a run and its verifier process: one JSON line per batch, one JSON line per graded response.
+
+Lone surrogates survive as JSON escapes. A question is sent once per batch, however many responses it has.
+"""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from hydrometer.types import Grades, Message, Question, Score, VerifierFailure
+
+Pairs = Sequence[tuple[Question, str]]
+
+
+def encode_batch(pairs: Pairs) -> bytes:
+    """Questions and responses as one line."""
+    numbers: dict[int, int] = {}
+    questions: list[dict[str, Any]] = []
+    items = []
+    for question, response in pairs:
+        if id(question) not in numbers:
+            numbers[id(question)] = len(questions)
+            questions.append({name: getattr(question, name) for name in Question.__slots__})
+        items.append([numbers[id(question)], response])
+    return json.dumps({"questions": questions, "items": items}, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_batch(line: bytes) -> list[tuple[Question, str]]:
+    """The inverse of `encode_batch`."""
+    batch = json.loads(line)
+    questions = [
+        Question(**{**fields, "prompt": tuple(Message(*turn) for turn in fields["prompt"])})
+        for fields in batch["questions"]
+    ]
+    return [(questions[number], response) for number, response in batch["items"]]
+
+
+def encode_reply(reply: Grades | VerifierFailure) -> bytes:
+    """The two scores, or the kind of failure and its detail, as one line."""
+    fields = list(reply) if isinstance(reply, VerifierFailure) else [*reply.strict, *reply.relaxed]
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def decode_reply(line: bytes) -> Grades | VerifierFailure:
+    """The inverse of `encode_reply`."""
+    fields = json.loads(line)
+    return VerifierFailure(*fields) if len(fields) == 2 else Grades(Score(*fields[:3]), Score(*fields[3:]))

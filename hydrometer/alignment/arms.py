@@ -11,7 +11,7 @@ from hydrometer.alignment.arrays import NODE_KEYS, KeptNodes
 from hydrometer.alignment.contributions import SPLITS, QuestionSums
 from hydrometer.alignment.entries import NO_VALUE, finite, interval_of, why_no_interval
 from hydrometer.alignment.intervals import Jackknife, difference, jackknife
-from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_ideal_square
+from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_direction_square, corrected_ideal_square
 from hydrometer.alignment.reliability import split_half_reliability
 from hydrometer.alignment.resampling import these_questions_intervals
 from hydrometer.alignment.study import Study
@@ -24,6 +24,8 @@ NO_DIFFERENCE_IN_A_HALF = "no_difference_in_one_half"
 NO_DIRECTION = "no_direction"
 NOISE = "noise"
 NO_VISIT_LOG = "no_visit_log"
+FIELD_IS_SAMPLED = "field_is_sampled"
+"""Reason of a missing `these_questions` interval: it holds directions fixed, and this one comes from the rollouts."""
 
 
 class MetricTable(NamedTuple):
@@ -130,12 +132,18 @@ def _metric_entry(
         "reason": None if value is not None else _why_undefined(name, sums),
         "interval_reasons": {
             "questions": None if interval else why_no_interval(value, n_questions),
-            "these_questions": None if these else NO_VISIT_LOG if resampled is None else NO_VALUE,
+            "these_questions": None if these else _why_none_here(value, sums, resampled is not None),
         },
     }
     if table.at_half_visits is not None:
         entry["value_at_half_visits"] = finite(table.at_half_visits[place])
     return entry
+
+
+def _why_none_here(value: float | None, sums: Float[np.ndarray, " term"], was_resampled: bool) -> str:
+    if not was_resampled:
+        return NO_VISIT_LOG
+    return FIELD_IS_SAMPLED if value is not None and sums[TERMS.index("direction_noise")] > 0.0 else NO_VALUE
 
 
 def _difference_entry(table: MetricTable, place: tuple[int, int]) -> dict[str, Any]:
@@ -174,5 +182,6 @@ def _why_undefined(name: str, sums: Float[np.ndarray, " term"]) -> str:
     if not sums[TERMS.index("direction_square")] > 0.0:
         return NO_DIRECTION
     if name == "pooled_cosine":
-        return NOISE if not corrected_ideal_square(sums) > 0.0 else NO_NODES
+        both = corrected_ideal_square(sums) > 0.0 and corrected_direction_square(sums) > 0.0
+        return NO_NODES if both else NOISE
     return NO_DIFFERENCE_IN_A_HALF if sums[TERMS.index("defined")] > 0.0 else NO_ELIGIBLE_NODES

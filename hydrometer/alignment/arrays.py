@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float
 NODE_KEYS = ("question_id", "rollout_id", "position", "continuation")
 CANDIDATE_KEYS = ("question_id", "rollout_id", "position", "token_id")
 FIELD_PREFIX = "field:"
+SAMPLED_FIELDS = frozenset({"minillm"})
+"""Objectives whose field is estimated from the counted rollouts, with a noise of its own."""
 MIN_KEPT = 2
 """Below two kept candidates both directions are zero by construction."""
 
@@ -58,6 +60,10 @@ class TeacherFields:
     logprobs: Float[np.ndarray, "teacher node candidate"]
     fields: Float[np.ndarray, "teacher objective node candidate"]
     """Ascent field f over the full vocabulary, NaN where unknown, 0 in padding."""
+    variances: Float[np.ndarray, "teacher objective node candidate"]
+    """Unbiased sampling variance of a field that is itself estimated (`minillm`), 0 for the others."""
+    covariances: Float[np.ndarray, "teacher objective node candidate"]
+    """Unbiased sampling covariance of such a field with the success rate."""
 
 
 def centre(
@@ -80,14 +86,19 @@ def ideal_direction(kept: KeptNodes) -> Float[np.ndarray, "node candidate"]:
 
 
 def node_noise(kept: KeptNodes) -> Float[np.ndarray, " node"]:
-    """What sampling noise adds to |g|^2 in expectation, estimated without bias.
+    """What sampling noise adds to |g|^2 in expectation, estimated without bias."""
+    return spread(kept, kept.variances)
 
-    M^2 sum_k w_k^2 (1 - 2 w_k + sum_j w_j^2) Var(S_k): the squared length of each column of the linear map S -> g,
-    times the variance of that success rate. The candidates of a node share no rollout, so there are no cross terms.
+
+def spread(kept: KeptNodes, variances: Float[np.ndarray, "*arms node candidate"]) -> Float[np.ndarray, "*arms node"]:
+    """What noise of a field adds to the square of its direction in expectation (with covariances: to a product).
+
+    M^2 sum_k w_k^2 (1 - 2 w_k + sum_j w_j^2) Var(f_k): the squared length of each column of the linear map f -> d,
+    times the variance at that candidate. The candidates of a node share no rollout, so there are no cross terms.
     """
     squares = (kept.weights**2).sum(-1, keepdims=True)
     factor = kept.weights**2 * (1.0 - 2.0 * kept.weights + squares)
-    return kept.mass**2 * (factor * kept.variances).sum(-1)
+    return kept.mass**2 * (factor * variances).sum(-1)
 
 
 def has_distinct_rates(kept: KeptNodes) -> Bool[np.ndarray, " node"]:
@@ -155,20 +166,25 @@ def pack_fields(
     logprobs = np.full(shape, np.nan)
     fields = np.full((len(teachers), len(objectives), *kept.is_candidate.shape), np.nan)
     columns = [FIELD_PREFIX + name for name in objectives]
+    noise = np.zeros((2, *fields.shape))
     places = kept.slots.select(*CANDIDATE_KEYS, "node", "slot")
     for index, teacher in enumerate(teachers):
-        own = teacher_scores.filter(pl.col("teacher") == teacher).select(*CANDIDATE_KEYS, "teacher_logprob", *columns)
+        own = teacher_scores.filter(pl.col("teacher") == teacher)
         rows = places.join(own, on=CANDIDATE_KEYS, how="inner")
         node, slot = rows["node"].to_numpy(), rows["slot"].to_numpy()
         logprobs[index, node, slot] = _floats(rows["teacher_logprob"])
         for number, column in enumerate(columns):
             fields[index, number, node, slot] = _floats(rows[column])
+            if objectives[number] in SAMPLED_FIELDS:
+                for place, moment in enumerate(("reward_variance", "reward_success_covariance")):
+                    noise[place, index, number, node, slot] = _floats(rows[moment])
     logprobs[:, ~kept.is_candidate] = -np.inf
     fields[:, :, ~kept.is_candidate] = 0.0
+    noise[..., ~kept.is_candidate] = 0.0
     known = np.isfinite(logprobs).sum(-1)
     is_scored = known == kept.is_candidate.sum(-1)
     is_partial = ((known > 0) & ~is_scored).any(0)
-    return TeacherFields(tuple(teachers), tuple(objectives), is_scored & ~is_partial, logprobs, fields)
+    return TeacherFields(tuple(teachers), tuple(objectives), is_scored & ~is_partial, logprobs, fields, *noise)
 
 
 def _floats(column: pl.Series) -> Float[np.ndarray, " row"]:

@@ -16,7 +16,7 @@ from scipy import special
 
 from hydrometer.alignment.contributions import NodeLabels, sum_by_question
 from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
-from hydrometer.alignment.metrics import METRICS, TERMS, corrected_ideal_square
+from hydrometer.alignment.metrics import METRICS, TERMS, corrected_direction_square, corrected_ideal_square
 from hydrometer.alignment.scores import NO_DIRECTION, ArmScores
 
 NO_TEACHER = "no teacher"
@@ -144,7 +144,7 @@ def _why_unscored(sums: Float[np.ndarray, " term"]) -> str | None:
         return "no_shared_nodes"
     if not sums[TERMS.index("direction_square")] > 0.0:
         return NO_DIRECTION
-    return None if corrected_ideal_square(sums) > 0.0 else "noise"
+    return None if corrected_ideal_square(sums) > 0.0 and corrected_direction_square(sums) > 0.0 else "noise"
 
 
 def _agreement(presence: Bool[np.ndarray, "arm node"]) -> tuple[Bool[np.ndarray, " node"], Bool[np.ndarray, " node"]]:

@@ -128,6 +128,8 @@ def node_terms(
         "ideal_square": (ideal**2).sum(-1) * ones,
         "noise": node_noise(kept) * ones,
         "direction_square": scores.direction_norm**2 * moves,
+        "inner_noise": scores.inner_noise * moves,
+        "direction_noise": scores.direction_noise * moves,
         "defined": defined,
         "cosine": scores.cosine,
         "positive": scores.cosine > 0.0,

@@ -8,6 +8,7 @@ With W = path_weight x node_weight, over the nodes of a split:
                                                                other, the two ways averaged
     mean_advantage, mean_signal = sum W x / sum W              every node with >= 2 kept candidates
     pooled_cosine     = sum W g.d / sqrt((sum W |g|^2 - sum W noise) sum W |d|^2)      every such node
+                        where d is sampled too (minillm), sum W g.d and sum W |d|^2 have their noise subtracted as well
 
 `plain` leaves out the noise correction (pooled) or the halving (weighted). Departures from arXiv 2605.10889: the pooled
 cosine and its correction, and the cross-fitted weight (from one set of rollouts a lucky gap picks its own sign).
@@ -23,6 +24,7 @@ from hydrometer.alignment.intervals import CORRELATION, SHARE
 
 TERMS = (
     *("nodes", "advantage", "signal", "inner", "ideal_square", "noise", "direction_square"),
+    *("inner_noise", "direction_noise"),
     *("defined", "cosine", "positive", "gap", "gap_cosine"),
     *("gap_a", "gap_a_cosine_b", "gap_b", "gap_b_cosine_a"),
     *("defined_a", "cosine_a", "positive_a", "gap_own_a", "gap_cosine_a"),
@@ -45,9 +47,22 @@ def corrected_ideal_square(sums: Sums) -> Values:
     return np.asarray(sums[..., _AT["ideal_square"]] - sums[..., _AT["noise"]])
 
 
-def _pooled(sums: Sums, ideal_square: Values) -> Values:
-    product = ideal_square * sums[..., _AT["direction_square"]]
-    inner = sums[..., _AT["inner"]]
+def corrected_direction_square(sums: Sums) -> Values:
+    """Sum W |d|^2 without the noise of a field that is sampled itself."""
+    return np.asarray(sums[..., _AT["direction_square"]] - sums[..., _AT["direction_noise"]])
+
+
+def _corrected_pooled(sums: Sums) -> Values:
+    inner = sums[..., _AT["inner"]] - sums[..., _AT["inner_noise"]]
+    return _pooled(inner, corrected_ideal_square(sums), corrected_direction_square(sums))
+
+
+def _plain_pooled(sums: Sums) -> Values:
+    return _pooled(sums[..., _AT["inner"]], sums[..., _AT["ideal_square"]], sums[..., _AT["direction_square"]])
+
+
+def _pooled(inner: Values, ideal_square: Values, direction_square: Values) -> Values:
+    product = ideal_square * direction_square
     is_defined = (ideal_square > 0.0) & (product > 0.0)
     return np.divide(
         inner, np.sqrt(np.where(is_defined, product, 1.0)), out=np.full_like(inner, np.nan), where=is_defined
@@ -107,8 +122,8 @@ METRICS: Mapping[str, Metric] = {
         lambda sums: _ratio(sums, "signal", "nodes"), lambda sums: _ratio(sums, "signal", "nodes"), "nodes"
     ),
     "pooled_cosine": Metric(
-        lambda sums: _pooled(sums, corrected_ideal_square(sums)),
-        lambda sums: _pooled(sums, sums[..., _AT["ideal_square"]]),
+        _corrected_pooled,
+        _plain_pooled,
         "nodes",
         CORRELATION,
         is_ratio=True,

@@ -102,6 +102,8 @@ def these_questions_intervals(
         if metric.limits is not None:
             low, high = metric.limits
             ends = np.stack([np.maximum(ends[0], np.minimum(low, value)), np.minimum(ends[1], np.maximum(high, value))])
+        if name != "mean_advantage":  # directions are held fixed here, which those of a sampled field are not
+            ends = np.where(total[..., TERMS.index("direction_noise")] > 0.0, np.nan, ends)
         intervals[name] = ends
     return intervals
 

@@ -26,6 +26,7 @@ from hydrometer.alignment.arrays import (
     ideal_direction,
     pack_fields,
     pack_nodes,
+    spread,
 )
 from hydrometer.alignment.nodes import EQUAL_RATES
 
@@ -61,6 +62,10 @@ class ArmScores:
     directions: Float[np.ndarray, "teacher objective node candidate"]
     inner_product: Float[np.ndarray, "teacher objective node"]
     direction_norm: Float[np.ndarray, "teacher objective node"]
+    inner_noise: Float[np.ndarray, "teacher objective node"]
+    """What the noise that a sampled field shares with the success rates adds to `inner_product` in expectation."""
+    direction_noise: Float[np.ndarray, "teacher objective node"]
+    """What the noise of a sampled field adds to the square of `direction_norm` in expectation."""
     cosine: Float[np.ndarray, "teacher objective node"]
     """NaN where undefined (ineligible node, or no direction)."""
     signal: Float[np.ndarray, "teacher objective node"]
@@ -73,7 +78,8 @@ def compute_arm_scores(kept: KeptNodes, scored: TeacherFields) -> ArmScores:
     """Inner products, norms, cosines, signals and advantages of every teacher x objective at every node."""
     ideal = ideal_direction(kept)
     directions = centre(kept.weights, kept.mass, scored.fields)
-    is_present = scored.is_scored[:, None] & np.isfinite(directions).all(-1)
+    known = np.isfinite(directions + scored.variances + scored.covariances).all(-1)
+    is_present = scored.is_scored[:, None] & known
     directions = np.where(is_present[..., None], directions, 0.0)
     inner = (directions * ideal).sum(-1)
     norm = np.sqrt((directions**2).sum(-1))
@@ -84,6 +90,8 @@ def compute_arm_scores(kept: KeptNodes, scored: TeacherFields) -> ArmScores:
         directions=directions,
         inner_product=inner,
         direction_norm=norm,
+        inner_noise=spread(kept, scored.covariances),
+        direction_noise=spread(kept, scored.variances),
         cosine=cosine_of(kept, inner, ideal, norm, has_distinct_rates(kept)),
         signal=signal,
         teacher_weights=teacher_weights,

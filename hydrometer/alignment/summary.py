@@ -17,7 +17,7 @@ import polars as pl
 
 from hydrometer.alignment.analyses import RunTables, analyse, two_candidate_share
 from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
-from hydrometer.alignment.arrays import has_distinct_rates
+from hydrometer.alignment.arrays import SAMPLED_FIELDS, has_distinct_rates
 from hydrometer.alignment.choice import (
     NO_OBJECTIVE,
     NO_TEACHER,
@@ -152,4 +152,5 @@ def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[st
         median_visits=median_visits(study.kept),
         ranking=ranking,
         low_measured=low,
+        sampled_fields=sorted({arm.objective for arm in study.arms} & SAMPLED_FIELDS),
     )

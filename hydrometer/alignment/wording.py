@@ -76,6 +76,7 @@ def measurement_warnings(
     median_visits: float | None,
     ranking: Ranking,
     low_measured: Sequence[str],
+    sampled_fields: Sequence[str],
 ) -> list[str]:
     """What a reader of the scores must know, in words."""
     said = []
@@ -94,6 +95,11 @@ def measurement_warnings(
             "Mean cosine, fraction positive and weighted cosine are attenuated by noise: a kept candidate has "
             f"{median_visits:g} visits in the median. Compare them only at equal visits, and see their values at half "
             "the visits."
+        )
+    for name in sampled_fields:
+        said.append(
+            f"{name}: its direction is estimated from the rollouts that give the success rates. The pooled cosine has "
+            "the noise of both taken out; the other scores of this objective have not."
         )
     for name in low_measured:
         said.append(

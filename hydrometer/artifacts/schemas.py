@@ -91,6 +91,8 @@ TABLES: dict[str, dict[str, Any]] = {
         "teacher_logprob": pl.Float64,
         "teacher_rank": pl.Int64,
         "reward_to_go": pl.Float64,
+        "reward_variance": pl.Float64,
+        "reward_success_covariance": pl.Float64,
     },
     "token_scores": {
         **_NODE,

@@ -64,7 +64,8 @@ def average_rewards(states: Sequence[QuestionState], visit_log: pl.DataFrame) ->
     """
     frames = [frame for state in states for frame in _rewards(state)]
     if not frames:
-        return pl.DataFrame(schema=dict.fromkeys((*CANDIDATE_KEY, "teacher", *REWARD_COLUMNS), pl.Float64))
+        keys = {"question_id": pl.String, "rollout_id": pl.Int64, "position": pl.Int64, "token_id": pl.Int64}
+        return pl.DataFrame(schema={**keys, "teacher": pl.String, **dict.fromkeys(REWARD_COLUMNS, pl.Float64)})
     visits = visit_log.join(
         pl.concat(frames), on=["question_id", "counted_rollout_id", "position"], how="inner"
     ).with_columns(pl.col("correct").cast(pl.Float64))

@@ -61,6 +61,11 @@ class Instruments:
         return tuple(objective for objective in self.objectives if objective.needs == "teacher")
 
     @property
+    def needs_rewards(self) -> bool:
+        """Whether some objective's field is estimated from the rewards of counted rollouts."""
+        return any(objective.needs == "reward_to_go" for objective in self.objectives)
+
+    @property
     def warp(self) -> Warp:
         """How the student is sampled."""
         return Warp(self.config.temperature, self.config.top_p)
@@ -130,14 +135,12 @@ def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:
     """Objectives that a diagnosis can evaluate.
 
     Raises:
-        UserError: an unknown or doubled objective, or one that has no direction at a single node yet.
+        UserError: an unknown or doubled objective, or one that has no direction at a single node.
     """
     objectives = tuple(parse(text) for text in texts)
     for objective, text in zip(objectives, texts, strict=True):
         if objective.training_only:
             raise SpecError(f"Objective '{text}' is for training only; it has no direction that could be diagnosed.")
-        if objective.needs == "reward_to_go":
-            raise SpecError(f"Objective '{text}' needs rewards to go, which a diagnosis does not estimate yet.")
     doubled = [text for i, text in enumerate(texts) if objectives[i].name in {o.name for o in objectives[:i]}]
     if doubled:
         raise SpecError(f"Objective '{doubled[0]}' is given twice.")

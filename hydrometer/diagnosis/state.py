@@ -27,6 +27,8 @@ class QuestionState:
     """By teacher name."""
     scores: dict[int, PathScores] = field(default_factory=dict)
     """By rollout id of the path."""
+    rewards_to_go: dict[int, np.ndarray] = field(default_factory=dict)
+    """[teacher, token] of each counted rollout by its id, in nats, where an objective needs them."""
     node_weights: dict[int, np.ndarray] = field(default_factory=dict)
     """Per position of each path, by its rollout id; 0 where the node was not chosen."""
     tree: PrefixTree = field(init=False)

@@ -9,9 +9,10 @@ import polars as pl
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
 from hydrometer.diagnosis.corridor import Measurement
+from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
-from hydrometer.success.candidates import add_success
+from hydrometer.success.candidates import CANDIDATE_KEY, add_success
 from hydrometer.success.rates import jeffreys_interval
 from hydrometer.teachers import PathScores
 from hydrometer.types import STUDENT, Grading, Message, Rollout
@@ -26,7 +27,7 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
     visit_log = pl.concat([state.tree.visit_log() for state in found.states])
     candidates = _candidates(instruments, found.states, visit_log)
     nodes = complete_nodes(_nodes(instruments, found.states), candidates)
-    teacher_scores = _teacher_scores(instruments, found.states, candidates)
+    teacher_scores = _teacher_scores(instruments, found.states, candidates, visit_log)
     token_scores = _token_scores(instruments, found.states)
     names = [objective.name for objective in instruments.objectives]
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
@@ -143,7 +144,7 @@ def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit
 
 
 def _teacher_scores(
-    instruments: Instruments, states: Sequence[QuestionState], candidates: pl.DataFrame
+    instruments: Instruments, states: Sequence[QuestionState], candidates: pl.DataFrame, visit_log: pl.DataFrame
 ) -> pl.DataFrame:
     frames = [
         {
@@ -152,24 +153,23 @@ def _teacher_scores(
             "teacher": teacher,
             "teacher_logprob": scores.teacher_logprob[t],
             "teacher_rank": scores.teacher_rank[t],
-            "reward_to_go": np.full(len(scores.position), np.nan),
             **{f"field:{o.name}": scores.field[t, i] for i, o in enumerate(instruments.scored_objectives)},
         }
         for state, path, scores in _paths(states)
         for t, teacher in enumerate(state.scored_teachers)
     ]
     fields = {f"field:{objective.name}": pl.Float64 for objective in instruments.scored_objectives}
-    frame = _concat(frames, TABLES["teacher_scores"] | fields).with_columns(pl.col("reward_to_go").cast(pl.Float64))
-    references = [o.name for o in instruments.objectives if o.needs == "success_rates"]
-    if not references:
-        return frame
     # the field of an outcome objective is the success rate itself, 0 where there is none (such a token is not kept)
-    rates = candidates.select(
-        "question_id", "rollout_id", "position", "token_id", pl.col("success_rate").fill_null(0.0)
-    )
-    joined = frame.join(rates, on=["question_id", "rollout_id", "position", "token_id"], how="left")
-    return joined.with_columns(pl.col("success_rate").alias(f"field:{name}") for name in references).drop(
-        "success_rate"
+    rates = candidates.select(*CANDIDATE_KEY, pl.col("success_rate").fill_null(0.0))
+    rewards = average_rewards(states, visit_log)
+    measured = {"success_rates": pl.col("success_rate"), "reward_to_go": pl.col("reward_to_go").fill_null(0.0)}
+    return (
+        _concat(frames, TABLES["teacher_scores"] | fields)
+        .drop(REWARD_COLUMNS, strict=False)
+        .join(rates, on=CANDIDATE_KEY, how="left")
+        .join(rewards, on=[*CANDIDATE_KEY, "teacher"], how="left")
+        .with_columns(measured[o.needs].alias(f"field:{o.name}") for o in instruments.objectives if o.needs in measured)
+        .drop("success_rate")
     )
 
 

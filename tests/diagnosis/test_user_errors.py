@@ -221,7 +221,6 @@ def test_a_locked_folder_and_a_folder_of_something_else_are_refused(tmp_path: Pa
     [
         ({"objective": ["revrse_kl"]}, UnknownNameError, "'revrse_kl'. Did you mean reverse_kl"),
         ({"objective": ["sft"]}, SpecError, "'sft' is for training only"),
-        ({"objective": ["minillm"]}, SpecError, "'minillm' needs rewards to go"),
         ({"objective": ["reverse_kl", "reverse_kl"]}, SpecError, "'reverse_kl' is given twice"),
         ({"objective": []}, SpecError, "at least one objective"),
         ({"task": "bundled:chian"}, UnknownNameError, "'bundled:chian'. Did you mean bundled:chain"),

@@ -20,8 +20,10 @@ from transformers.utils import logging
 
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk
+from hydrometer.models.conventions import Conventions
 from hydrometer.models.family import FAMILY
 from hydrometer.models.specs import ModelSpec, parse_model_spec
+from hydrometer.models.transformers_conventions import read_conventions
 from hydrometer.types import Message
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -55,7 +57,15 @@ class TransformersModel:
     def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
         """See `CausalModel`; errors as in `prompt_text`."""
         text = self.prompt_text(messages, assistant=assistant)
+        return self.encode(text)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """See `Conventional`."""
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def conventions(self) -> Conventions:
+        """See `Conventional`."""
+        return read_conventions(self.tokenizer, self.network.generation_config)
 
     def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
         """See `CausalModel`.
@@ -63,6 +73,13 @@ class TransformersModel:
         Raises:
             SpecError: the tokenizer has no chat template, or the template refuses the messages.
         """
+        return self._apply_template(messages, open_turn=True) + assistant
+
+    def finished_text(self, messages: tuple[Message, ...]) -> str:
+        """See `Conventional`; errors as in `prompt_text`."""
+        return self._apply_template(messages, open_turn=False)
+
+    def _apply_template(self, messages: tuple[Message, ...], *, open_turn: bool) -> str:
         if not self.tokenizer.chat_template:
             raise SpecError(
                 f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, or add "
@@ -70,14 +87,13 @@ class TransformersModel:
             )
         chat = [message._asdict() for message in messages]
         try:
-            text = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+            return str(self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=open_turn))
         except Exception as error:  # templates raise whatever their author chose
             raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
-        return str(text) + assistant
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return len(self.encode(text))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See `CausalModel`."""

@@ -3,7 +3,7 @@
 from hydrometer.preflight.findings import Finding, Level, Preflight, refuse_red
 from hydrometer.preflight.inspect import inspect
 from hydrometer.preflight.load import LoadOptions, build_subjects, distinct_teachers
-from hydrometer.preflight.subjects import Subjects
+from hydrometer.preflight.subjects import Subjects, default_probe_tokens
 
 __all__ = [
     "Finding",
@@ -12,6 +12,7 @@ __all__ = [
     "Preflight",
     "Subjects",
     "build_subjects",
+    "default_probe_tokens",
     "distinct_teachers",
     "inspect",
     "refuse_red",

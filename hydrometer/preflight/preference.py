@@ -14,7 +14,7 @@ from hydrometer.preflight.findings import Finding
 from hydrometer.preflight.subjects import Sample, Subjects, draw_samples, read_logprobs
 from hydrometer.sampling import SamplingSettings, build_sampler
 
-_LARGE_NATS = 0.5
+_LARGE_NATS = 0.25
 _ERRORS = 4.0
 _SCORED = 8
 """Responses scored for one comparison."""
@@ -43,7 +43,8 @@ def check_preference(subjects: Subjects, name: str, teacher: CausalModel, sample
     messages = samples[0].messages
     if student.prompt_text(messages) == teacher.prompt_text(messages):
         return [Finding("green", check, name, "student and teacher render the prompt alike")]
-    written = draw_samples(subjects, teacher, _teacher_sampler(subjects, teacher))
+    sampler = build_sampler(teacher, SamplingSettings(subjects.drawn_tokens, subjects.warp))
+    written = draw_samples(subjects, teacher, sampler)
     by_teacher = _compare(teacher, student, samples)
     by_student = _compare(student, teacher, written)
     suspects = [
@@ -74,10 +75,6 @@ def check_preference(subjects: Subjects, name: str, teacher: CausalModel, sample
             "Each sees its own template, as it should be.",
         )
     ]
-
-
-def _teacher_sampler(subjects: Subjects, teacher: CausalModel):  # noqa: ANN202
-    return build_sampler(teacher, SamplingSettings(subjects.drawn_tokens, subjects.warp))
 
 
 def _compare(reader: CausalModel, writer: CausalModel, samples: list[Sample]) -> _Preference:

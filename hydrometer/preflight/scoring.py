@@ -19,7 +19,6 @@ _DISTURBING_NATS = 0.1
 """A repeated score that differs by more is as large as the effects that are measured."""
 _NO_DIRECTION = 1e-6
 """Norm below which the diagnosis calls a direction absent."""
-_TEMPERATURE_NATS = 1e-6
 
 
 class Repeat(NamedTuple):
@@ -71,7 +70,9 @@ def check_temperature(subjects: Subjects, name: str, model: CausalModel, samples
     if not ids:
         return Finding("note", check, name, "no probe response has a token to score")
     views = [TeacherView(name, model, prompt)]
-    scores = score_path(subjects.student, prompt, views, ids, (), warp=subjects.warp._replace(top_p=1.0), threshold=0.02)
+    scores = score_path(
+        subjects.student, prompt, views, ids, (), warp=subjects.warp._replace(top_p=1.0), threshold=0.02
+    )
     expected = [
         (read_logprobs(side, prompt, ids) / temperature).log_softmax(-1).numpy()[scores.position, scores.token_id]
         for side in (subjects.student, model)
@@ -79,7 +80,7 @@ def check_temperature(subjects: Subjects, name: str, model: CausalModel, samples
     gaps = [np.abs(scores.student_logprob - expected[0]), np.abs(scores.teacher_logprob[0] - expected[1])]
     likely = [values > np.log(1e-4) for values in expected]
     most = max((float(gap[keep].max()) for gap, keep in zip(gaps, likely, strict=True) if keep.any()), default=0.0)
-    if most > max(_TEMPERATURE_NATS, _DISTURBING_NATS):
+    if most > _DISTURBING_NATS:
         return Finding(
             "red",
             check,

@@ -17,6 +17,7 @@ from hydrometer.preflight.subjects import Sample, longest, read_logprobs
 _TOLERANCE_NATS = 1e-3
 _TEXT_TOKENS = 24
 _PLACES = 3
+_COMPARED = 4
 _ERRORS = 4.0
 _CLEAR_NATS = 0.1
 
@@ -38,7 +39,7 @@ def check_shift(name: str, model: CausalModel, samples: list[Sample], *, noise_n
     if not usable:
         return Finding("note", check, name, "no probe response has two tokens, so alignment is not checked")
     offsets = _first_effects(model, longest(usable, most_tokens=_TEXT_TOKENS), max(_TOLERANCE_NATS, 3 * noise_nats))
-    shifts = _compare_rows(model, usable[:8])
+    shifts = _compare_rows(model, usable[:: max(1, len(usable) // _COMPARED)][:_COMPARED])
     measured = (
         f"own tokens have {shifts.own:.2f} nats at their row, {shifts.before:.2f} one row before, {shifts.after:.2f} "
         "one row after"

@@ -1,4 +1,4 @@
-"""What the checks are made of: the models, a few prompts, and a few short responses drawn with the run's own sampler."""
+"""What the checks are made of: models, a few prompts, and a few short responses drawn with the run's own sampler."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -32,7 +32,7 @@ class Subjects:
     """What the student will be asked."""
     objectives: tuple[Objective, ...]
     """Those whose direction is checked; they need a teacher's distribution."""
-    warp: Warp = Warp()
+    warp: Warp
     """How the sampler is told to sample."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     seed: int = 0
@@ -80,8 +80,7 @@ def draw_samples(subjects: Subjects, model: CausalModel, sampler: Sampler) -> li
     ]
     drawn = sampler.sample([request for _, request in asked])
     return [
-        Sample(messages, request, continuation)
-        for (messages, request), continuation in zip(asked, drawn, strict=True)
+        Sample(messages, request, continuation) for (messages, request), continuation in zip(asked, drawn, strict=True)
     ]
 
 

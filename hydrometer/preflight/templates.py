@@ -16,6 +16,7 @@ _REPLY = "reply 7316"
 _THOUGHT = re.compile(r"<think>.*?(?:</think>|\Z)\s*", re.DOTALL)
 _MARK = re.compile(r"<\|[^|<>\s]{1,40}\|>|<｜[^｜<>\s]{1,40}｜>|<(?:start|end)_of_\w{1,20}>|<im_(?:start|end)>")
 _ROLE = re.compile(r"assistant|model|bot|gpt|response|answer|\bai\b", re.IGNORECASE)
+_USER = re.compile(r"user|human", re.IGNORECASE)
 _OWN_TEMPLATE = "Use the chat template that the model was trained with."
 
 
@@ -42,7 +43,11 @@ def check_template(name: str, model: CausalModel, messages: tuple[Message, ...])
         shown = "the template does not repeat what an assistant said, so the way it ends a turn is not checked"
         return [Finding("note", "chat template", name, shown)]
     turn = _Turn(prompt, head, tail)
-    return [_opening(name, turn), *_marks(name, model, turn, messages), _end_of_turn(name, model, turn)]
+    return [
+        _opening(name, turn, messages[-1].content),
+        *_marks(name, model, turn, messages),
+        _end_of_turn(name, model, turn),
+    ]
 
 
 def check_boundary(name: str, model: CausalModel, samples: list[Sample]) -> list[Finding]:
@@ -57,7 +62,9 @@ def check_boundary(name: str, model: CausalModel, samples: list[Sample]) -> list
         if together[: len(apart)] == apart:
             continue
         at = next(i for i, token in enumerate(apart) if together[i : i + 1] != (token,))
-        pair = f"{model.token_text(apart[at])!r} becomes {model.token_text(together[at])!r}" if together[at:] else "gone"
+        pair = (
+            f"{model.token_text(apart[at])!r} becomes {model.token_text(together[at])!r}" if together[at:] else "gone"
+        )
         findings.append(
             Finding(
                 "note",
@@ -74,8 +81,18 @@ def check_boundary(name: str, model: CausalModel, samples: list[Sample]) -> list
     return [*findings, Finding("green", "prompt boundary", name, found)]
 
 
-def _opening(name: str, turn: _Turn) -> Finding:
+def _opening(name: str, turn: _Turn, asked: str) -> Finding:
     check = "chat template"
+    _, is_there, opened = turn.prompt.rpartition(asked.strip())
+    if is_there and _USER.search(opened) and not _ROLE.search(opened):
+        return Finding(
+            "red",
+            check,
+            name,
+            f"the prompt ends with {_end(opened)}, which opens a turn of the user",
+            "The model is asked to write the next question, not an answer.",
+            _OWN_TEMPLATE,
+        )
     prompt, head = (_THOUGHT.sub("", text).rstrip() for text in (turn.prompt, turn.head))
     if prompt == head:
         return Finding("green", check, name, f"opens the assistant's turn with {_end(turn.prompt)}")
@@ -162,17 +179,18 @@ def _first_tokens(name: str, model: CausalModel, messages: tuple[Message, ...]) 
             "The model never saw two; all its probabilities shift.",
             "Take one of them out of the chat template.",
         )
-    if conventions.adds_bos and ids[:1] != (bos,):
+    if bos is not None and conventions.adds_bos and ids[:1] != (bos,):
         return Finding(
             "note",
             check,
             name,
-            f"the tokenizer begins texts with {model.token_text(ids[0]) if bos is None else model.token_text(bos)!r}, "
-            "the chat template does not",
+            f"the tokenizer begins texts with {model.token_text(bos)!r}, the chat template does not",
             "Prompts are rendered by the template alone, as chat software does, so they begin without it.",
             "If the model was trained with it, write it into the template.",
         )
-    shown = "once" if bos is not None and ids[:1] == (bos,) else "with no token of its own"
+    shown = (
+        f"with {model.token_text(ids[0])!r}, once" if bos is not None and ids[:1] == (bos,) else "with its own words"
+    )
     return Finding("green", check, name, f"the prompt begins {shown}")
 
 

@@ -1,5 +1,6 @@
 """The check of models, templates and sampler that a diagnosis makes before its first rollout."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from hydrometer.artifacts import read_json
 from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.setup import Instruments
+from hydrometer.errors import RunFolderError
 from hydrometer.preflight import Preflight, Subjects, default_probe_tokens, distinct_teachers, inspect, refuse_red
 
 _PROMPTS = 4
@@ -21,9 +23,10 @@ def check_before_run(
         UserError: see `check_instruments`.
     """
     if resume and (out / "run.json").is_file():
-        recorded = read_json(out / "run.json")
-        if recorded.get("status") == "done":
-            return recorded.get("preflight")
+        with suppress(RunFolderError):  # a damaged run.json is rebuilt, so nothing is known of the run yet
+            recorded = read_json(out / "run.json")
+            if recorded.get("status") == "done":
+                return recorded.get("preflight")
     return check_instruments(instruments, progress)
 
 

@@ -14,9 +14,7 @@ from hydrometer.preflight import Preflight, Subjects, default_probe_tokens, dist
 _PROMPTS = 4
 
 
-def check_before_run(
-    instruments: Instruments, out: Path, *, resume: bool, progress: Progress
-) -> dict[str, Any] | None:
+def check_before_run(instruments: Instruments, out: Path, *, resume: bool, progress: Progress) -> dict[str, Any] | None:
     """The entry `preflight` of run.json: made now, or the recorded one where the run in `out` has nothing left to ask.
 
     Raises:

@@ -30,16 +30,20 @@ _NEUTRAL = {
 def read_conventions(tokenizer: PreTrainedTokenizerBase, generation: GenerationConfig | None) -> Conventions:
     """Conventions of a loaded checkpoint."""
     added = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
-    bos = tokenizer.bos_token_id
+    bos = _id(tokenizer.bos_token_id)
     # a text of one plain character shows what is put before it
     first = tokenizer("a", add_special_tokens=True, verbose=False)["input_ids"][:1]
     return Conventions(
-        pad_id=tokenizer.pad_token_id,
+        pad_id=_id(tokenizer.pad_token_id),
         bos_id=bos,
         adds_bos=bos is not None and list(first) == [bos],
         special_ids=frozenset(added | set(tokenizer.all_special_ids)),
         stock_sampling={} if generation is None else _stock_sampling(generation),
     )
+
+
+def _id(value: object) -> int | None:
+    return value if isinstance(value, int) else None
 
 
 def _stock_sampling(generation: GenerationConfig) -> dict[str, object]:

@@ -64,7 +64,7 @@ def _check_sampler(subjects: Subjects, samples: list[Sample]) -> list[Finding]:
 
 
 def _check_model(subjects: Subjects, name: str, model: CausalModel, samples: list[Sample]) -> list[Finding]:
-    repeat = check_repeat(name, model, samples)
+    repeat = check_repeat(name, model, samples, dtype=subjects.dtype)
     findings = [
         *check_boundary(name, model, samples),
         *check_round_trip(name, model, samples),

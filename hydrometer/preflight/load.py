@@ -1,18 +1,17 @@
 """From specs to the subjects of a check."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, parse_model_spec
 from hydrometer.objectives import Objective, parse
-from hydrometer.preflight.subjects import Subjects, default_probe_tokens
+from hydrometer.preflight.subjects import Dtype, Subjects, default_probe_tokens
 from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.tasks import load_task
 from hydrometer.teachers import SELF, TeacherSpec, parse_teacher
 from hydrometer.types import STUDENT, Message
 
-Dtype = Literal["float32", "bfloat16", "float16"]
 _PROMPTS = 4
 _PLAIN_PROMPTS = (
     "What is 17 + 26 - 9? Work it out step by step, then give the result.",

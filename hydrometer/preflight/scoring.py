@@ -9,14 +9,15 @@ import torch
 from hydrometer.models import CausalModel, Conventional, Warp
 from hydrometer.objectives import Objective
 from hydrometer.preflight.findings import Finding
-from hydrometer.preflight.subjects import Sample, Subjects, longest, read_logprobs
+from hydrometer.preflight.subjects import Dtype, Sample, Subjects, longest, read_logprobs
 from hydrometer.teachers import TeacherView, build_teacher_prompt, parse_context, score_path
 from hydrometer.types import Question
 
 _TEXT_TOKENS = 12
 _ROUNDING_NATS = 1e-4
-_DISTURBING_NATS = 0.1
-"""A repeated score that differs by more is as large as the effects that are measured."""
+_DISTURBING_NATS = {"float32": 0.1, "float16": 0.2, "bfloat16": 1.0}
+"""A repeated score that differs by more is more than rounding, and as large as the effects that are measured."""
+_TEMPERATURE_NATS = 0.01
 _NO_DIRECTION = 1e-6
 """Norm below which the diagnosis calls a direction absent."""
 
@@ -26,10 +27,10 @@ class Repeat(NamedTuple):
 
     finding: Finding
     noise_nats: float
-    """Largest difference of a likely token's log-probability."""
+    """Largest difference of a likely token's log-probability between two scores of the same text."""
 
 
-def check_repeat(name: str, model: CausalModel, samples: list[Sample]) -> Repeat:
+def check_repeat(name: str, model: CausalModel, samples: list[Sample], *, dtype: Dtype) -> Repeat:
     """The same text scored twice, and scored again cut short: the same log-probabilities."""
     check = "repeatability"
     sample = longest(samples, most_tokens=_TEXT_TOKENS)
@@ -42,24 +43,24 @@ def check_repeat(name: str, model: CausalModel, samples: list[Sample]) -> Repeat
     likely = first > np.log(1e-4)
     twice = _largest(first - again, likely)
     shortened = _largest(first[: len(cut)] - cut, likely[: len(cut)])
-    noise = max(twice, shortened)
     found = f"the same text scored twice differs by at most {twice:.2g} nats, scored cut short by {shortened:.2g}"
-    if noise > _DISTURBING_NATS:
+    if max(twice, shortened) > _DISTURBING_NATS[dtype]:
         finding = Finding(
             "red",
             check,
             name,
             found,
             "That is as large as the signals that are measured.",
-            "Switch off dropout and whatever else is random, and score with one replica and one batch composition.",
+            "Switch off dropout and whatever else is random, score with one replica, and make no row depend on tokens "
+            "behind it.",
         )
-    elif noise > _ROUNDING_NATS:
+    elif max(twice, shortened) > _ROUNDING_NATS:
         finding = Finding(
             "note", check, name, found, "Signals of that size are rounding.", "Use --dtype float32 where it fits."
         )
     else:
         finding = Finding("green", check, name, found)
-    return Repeat(finding, noise)
+    return Repeat(finding, twice)
 
 
 def check_temperature(subjects: Subjects, name: str, model: CausalModel, samples: list[Sample]) -> Finding:
@@ -80,7 +81,7 @@ def check_temperature(subjects: Subjects, name: str, model: CausalModel, samples
     gaps = [np.abs(scores.student_logprob - expected[0]), np.abs(scores.teacher_logprob[0] - expected[1])]
     likely = [values > np.log(1e-4) for values in expected]
     most = max((float(gap[keep].max()) for gap, keep in zip(gaps, likely, strict=True) if keep.any()), default=0.0)
-    if most > _DISTURBING_NATS:
+    if most > _TEMPERATURE_NATS:
         return Finding(
             "red",
             check,

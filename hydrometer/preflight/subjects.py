@@ -13,8 +13,9 @@ from hydrometer.objectives import Objective
 from hydrometer.sampling import Continuation, Sampler, SampleRequest, rollout_seed
 from hydrometer.types import STUDENT, Message
 
+Dtype = Literal["float32", "bfloat16", "float16"]
 _PROMPTS = 4
-_SAMPLES_PER_PROMPT = 4
+_SAMPLES = 16
 _SMALL_MODEL = 50_000_000
 """Parameters below which longer probes cost next to nothing."""
 
@@ -34,7 +35,7 @@ class Subjects:
     """Those whose direction is checked; they need a teacher's distribution."""
     warp: Warp
     """How the sampler is told to sample."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Dtype = "float32"
     seed: int = 0
     probe_tokens: int | None = None
     """Length limit of the probe samples (default: from the student's size)."""
@@ -76,7 +77,7 @@ def draw_samples(subjects: Subjects, model: CausalModel, sampler: Sampler) -> li
             ),
         )
         for number, messages in enumerate(subjects.prompts[:_PROMPTS])
-        for copy in range(_SAMPLES_PER_PROMPT)
+        for copy in range(_SAMPLES // min(_PROMPTS, len(subjects.prompts)))
     ]
     drawn = sampler.sample([request for _, request in asked])
     return [

@@ -111,10 +111,10 @@ def _opening(name: str, turn: _Turn, asked: str) -> Finding:
     )
 
 
-def _marks(name: str, model: Conventional, turn: _Turn, messages: tuple[Message, ...]) -> list[Finding]:
+def _marks(name: str, model: CausalModel, turn: _Turn, messages: tuple[Message, ...]) -> list[Finding]:
     said = "".join(message.content for message in messages)
     marks = [mark for mark in dict.fromkeys(_MARK.findall(turn.prompt)) if mark not in said]
-    split = [mark for mark in marks if len(model.encode(mark)) > 1]
+    split = [mark for mark in marks if not _is_token(model, mark)]
     if not split:
         return []
     return [
@@ -122,7 +122,7 @@ def _marks(name: str, model: Conventional, turn: _Turn, messages: tuple[Message,
             "note",
             "template marks",
             name,
-            f"the template writes {', '.join(split[:3])}, which are several ordinary tokens to this tokenizer",
+            f"the template writes {', '.join(split[:3])}, which are no tokens of this tokenizer",
             "A few models were trained so; more often it is the template of another model.",
             _OWN_TEMPLATE,
         )
@@ -137,13 +137,12 @@ def _end_of_turn(name: str, model: CausalModel, turn: _Turn) -> Finding:
     if any(i in model.eos_ids for i in ids):
         return Finding("green", check, name, f"turns end with {_start(turn.tail)}, which ends a response")
     mark = _MARK.match(turn.tail.lstrip())
-    if mark and not special:
+    if mark and not _is_token(model, mark[0]):
         return Finding(
             "red",
             check,
             name,
-            f"turns end with {mark[0]}, which is no token of this tokenizer but {len(model.encode(mark[0]))} ordinary "
-            "ones",
+            f"turns end with {mark[0]}, which is no token of this tokenizer",
             "The template is that of another model: turns do not end, and the model reads marks it was not trained on.",
             _OWN_TEMPLATE,
         )
@@ -192,6 +191,13 @@ def _first_tokens(name: str, model: CausalModel, messages: tuple[Message, ...]) 
         f"with {model.token_text(ids[0])!r}, once" if bos is not None and ids[:1] == (bos,) else "with its own words"
     )
     return Finding("green", check, name, f"the prompt begins {shown}")
+
+
+def _is_token(model: CausalModel, mark: str) -> bool:
+    """Whether the tokenizer has a mark as one token of its own (not as an unknown one)."""
+    assert isinstance(model, Conventional)
+    ids = model.encode(mark)
+    return len(ids) == 1 and model.token_text(ids[0]).strip() == mark
 
 
 def _end(text: str) -> str:

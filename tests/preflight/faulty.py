@@ -30,7 +30,7 @@ class LateModel(ScriptedModel):
 
 
 class BentSampler:
-    """Draws from a distribution of its own; `honest` says so in its log-probabilities, otherwise they are those of p."""
+    """Draws from a distribution of its own; `honest`: and reports it, otherwise it reports p."""
 
     def __init__(self, model: ScriptedModel, settings: SamplingSettings, cut: Cut, *, honest: bool):
         self.model, self.settings, self.cut, self.honest = model, settings, cut, honest

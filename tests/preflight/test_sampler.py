@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import EOS
 from faulty import BentSampler, EndlessSampler, top_k
+from letter_subjects import EOS
 
 from hydrometer.preflight import Finding, Subjects, inspect
 from hydrometer.preflight.sampler import check_sampled_ends, check_sampler_logprobs
@@ -60,7 +60,9 @@ def test_where_nothing_ended_it_says_so(subjects: Callable[..., Subjects]):
 def test_a_hidden_top_k_is_red_whatever_it_reports(subjects: Callable[..., Subjects], honest: bool):
     plain = subjects(probe_tokens=96)
     assert isinstance(plain.student, ScriptedModel)
-    hidden = subjects(sampler=BentSampler(plain.student, SamplingSettings(96), top_k(4), honest=honest), probe_tokens=96)
+    hidden = subjects(
+        sampler=BentSampler(plain.student, SamplingSettings(96), top_k(4), honest=honest), probe_tokens=96
+    )
     levels = {f.check: f.level for f in inspect(hidden).findings if f.model == "student"}
     assert levels["drawn tokens"] == "red"
     assert levels["sampler against scorer"] == ("red" if honest else "green")

@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
-from conftest import PROMPTS, TOKENS, student_probs, teacher_probs
+from letter_subjects import PROMPTS, TOKENS, student_probs, teacher_probs
 
 from hydrometer.models import Warp
 from hydrometer.models.causal import LogitsChunk
@@ -48,12 +48,12 @@ class OtherQuestion(ScriptedModel):
 def test_noise_of_the_scorer_is_measured_and_red_when_it_drowns_signals(subjects: Callable[..., Subjects]):
     plain = subjects()
     samples = draw_samples(plain, plain.student, plain.sampler)
-    assert check_repeat("student", plain.student, samples).noise_nats == 0.0
+    assert check_repeat("student", plain.student, samples, dtype="float32").noise_nats == 0.0
     restless = Restless(TOKENS, teacher_probs, name="restless")
-    repeat = check_repeat("teacher", restless, samples)
+    repeat = check_repeat("teacher", restless, samples, dtype="float32")
     assert repeat.finding.level == "red"
     restless.size = 0.003
-    quiet = check_repeat("teacher", restless, samples)
+    quiet = check_repeat("teacher", restless, samples, dtype="float32")
     assert quiet.finding.level == "note"
     assert 0.001 < quiet.noise_nats < 0.05
 

@@ -2,8 +2,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import TOKENS, student_probs, teacher_probs
 from faulty import LateModel, ShiftedModel
+from letter_subjects import TOKENS, student_probs, teacher_probs
 
 from hydrometer.models import CausalModel
 from hydrometer.preflight import Finding, Subjects

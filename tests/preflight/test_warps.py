@@ -72,7 +72,12 @@ def test_tokens_of_equal_probability_are_no_evidence_for_a_cut():
 
 @pytest.mark.parametrize(
     ("cut", "named"),
-    [(top_k(1), "top_k=1"), (top_k(5), "top_k=5"), (nucleus(0.8), "top_p=0.8"), (repetition(3.0), "repetition_penalty")],
+    [
+        (top_k(1), "top_k=1"),
+        (top_k(5), "top_k=5"),
+        (nucleus(0.8), "top_p=0.8"),
+        (repetition(3.0), "repetition_penalty"),
+    ],
 )
 @pytest.mark.parametrize("honest", [True, False])
 def test_a_bent_sampler_is_seen_by_its_tokens_alone(

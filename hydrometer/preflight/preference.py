@@ -16,8 +16,6 @@ from hydrometer.sampling import SamplingSettings, build_sampler
 
 _LARGE_NATS = 0.25
 _ERRORS = 4.0
-_SCORED = 8
-"""Responses scored for one comparison."""
 
 
 class _Preference(NamedTuple):
@@ -80,7 +78,7 @@ def check_preference(subjects: Subjects, name: str, teacher: CausalModel, sample
 def _compare(reader: CausalModel, writer: CausalModel, samples: list[Sample]) -> _Preference:
     assert isinstance(reader, Conventional)
     own, other = [], []
-    for sample in samples[::2][:_SCORED]:
+    for sample in samples:
         ids = tuple(i for i in sample.drawn.token_ids if i < reader.vocab_size and i not in writer.eos_ids)
         if not ids:
             continue

@@ -58,7 +58,7 @@ def check_boundary(name: str, model: CausalModel, samples: list[Sample]) -> list
     for sample in samples:
         apart = model.render(sample.messages)
         text = model.decode(sample.drawn.token_ids)
-        together = model.render(sample.messages, assistant=text)
+        together = model.encode(model.prompt_text(sample.messages) + text)
         if together[: len(apart)] == apart:
             continue
         at = next(i for i, token in enumerate(apart) if together[i : i + 1] != (token,))

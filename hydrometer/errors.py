@@ -33,6 +33,10 @@ class TokenMapError(UserError):
     """Student and teacher give one token id to different strings."""
 
 
+class PreflightError(UserError):
+    """A check before the run found something that would make a number wrong."""
+
+
 class RunFolderError(UserError):
     """A run folder that is locked, foreign, corrupt, or already holds something."""
 

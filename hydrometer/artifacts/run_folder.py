@@ -47,9 +47,7 @@ def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
         RunFolderError: not empty without `resume`; locked by another process; not a run folder; a damaged journal.
         DiskError: the folder cannot be made.
     """
-    if os.path.exists(path) and not os.path.isdir(path):
-        raise RunFolderError(f"--out {path} is a file; a run needs a folder of its own.")
-    _refuse_content(path, resume=resume)
+    refuse_used_folder(path, resume=resume)
     with translate_disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path / "lock", timeout=0)
@@ -58,14 +56,21 @@ def open_run_folder(path: Path, *, resume: bool) -> RunFolder:
         except Timeout as error:
             raise RunFolderError(f"{path} is in use by another hydrometer process (its lock is held).") from error
     try:
-        _refuse_content(path, resume=resume)  # another process may have come and gone since the first look
+        refuse_used_folder(path, resume=resume)  # another process may have come and gone since the first look
         return RunFolder(path, Journal(path / JOURNAL), lock)
     except BaseException:
         lock.release()
         raise
 
 
-def _refuse_content(path: Path, *, resume: bool) -> None:
+def refuse_used_folder(path: Path, *, resume: bool) -> None:
+    """Look, without touching it, whether a run may use a folder.
+
+    Raises:
+        RunFolderError: a file, other content, or a run without `resume`.
+    """
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise RunFolderError(f"--out {path} is a file; a run needs a folder of its own.")
     try:
         content = set(os.listdir(path)) - {"lock"}
     except FileNotFoundError:

@@ -18,6 +18,7 @@ def diagnose(
     settings: Annotated[DiagnoseConfig, Parameter(name="*")] = DiagnoseConfig(),  # noqa: B008 - frozen
     out: Path | None = None,
     resume: bool = False,
+    no_check: bool = False,
     dry_run: bool = False,
     config: Path | None = None,
     json: bool = False,
@@ -31,6 +32,7 @@ def diagnose(
         settings: What to diagnose.
         out: Run folder; has to be new or empty. Default: runs/DATE-TIME.
         resume: Go on with the run in --out.
+        no_check: Skip the check of models, templates and sampler that comes first (see hydrometer check).
         dry_run: Print the expected tokens, time and memory, and stop.
         config: TOML file with any of these options; flags win over it.
         json: Print summary.json on stdout; everything else goes to stderr.
@@ -38,6 +40,7 @@ def diagnose(
     """
     del config  # read before parsing, see cli.main
     from hydrometer.cli.progress import build_progress
+    from hydrometer.cli.quiet_loading import silence_loading_bars
     from hydrometer.cli.summary import print_plan, print_summary
     from hydrometer.diagnosis.plan import plan_run
     from hydrometer.diagnosis.run import run_diagnosis
@@ -46,7 +49,7 @@ def diagnose(
     if resume and out is None:
         raise SpecError("--resume goes on with a run that is there: name its folder with --out DIR")
     screen = Console(stderr=json, highlight=False, emoji=False)
-    _silence_loading_bars()
+    silence_loading_bars()
     instruments = build_instruments(settings)
     if dry_run:
         plan = plan_run(instruments)
@@ -57,14 +60,7 @@ def diagnose(
     folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005 - the user's own clock
     with build_progress(quiet=quiet) as progress:
         progress.note(f"Run folder: {folder}")
-        result = run_diagnosis(instruments, folder, resume=resume, progress=progress)
+        result = run_diagnosis(instruments, folder, resume=resume, check=not no_check, progress=progress)
     print_summary(result, screen)
     if json:
         sys.stdout.write(json_format.dumps(result.summary, allow_nan=False) + "\n")
-
-
-def _silence_loading_bars() -> None:
-    """A bar per checkpoint says nothing at the sizes this is made for, and breaks the plain lines."""
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()

@@ -31,6 +31,11 @@ app.command(
     name="diagnose",
     help="Rank teachers, contexts and objectives for a student, without training.",
 )
+app.command(
+    "hydrometer.cli.check:check",
+    name="check",
+    help="Look for mistakes in student, teachers, templates and sampler before a run is paid for.",
+)
 app.command("hydrometer.cli.report:report", name="report", help="Rebuild report.html of run folders from their files.")
 app.command("hydrometer.cli.models:models", name="models", help="The bundled family and what was measured of it.")
 

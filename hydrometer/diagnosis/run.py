@@ -18,7 +18,16 @@ from pydantic import ValidationError
 
 from hydrometer.alignment import ObjectiveInfo, summarise
 from hydrometer.alignment.advice import advise
-from hydrometer.artifacts import RunFolder, build_table, open_run_folder, read_table, write_json, write_table
+from hydrometer.artifacts import (
+    RunFolder,
+    build_table,
+    open_run_folder,
+    read_table,
+    refuse_used_folder,
+    write_json,
+    write_table,
+)
+from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
@@ -56,6 +65,7 @@ def diagnose(
     teacher: str | Sequence[str] | Mapping[str, CausalModel] | None = None,
     task: str | Task = "bundled:chain",
     resume: bool = False,
+    check: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> Diagnosis:
@@ -67,6 +77,7 @@ def diagnose(
         teacher: teacher specs, or model objects by name (default: the bundled teachers).
         task: task spec, or a task object.
         resume: go on with the run in `out`.
+        check: look for mistakes in models, templates and sampler first (`hydrometer check`), and stop at a red one.
         progress: told what happens; silent by default.
         options: further fields of `DiagnoseConfig`, e.g. `questions=12, objective=["reverse_kl"], seed=3`.
 
@@ -88,10 +99,12 @@ def diagnose(
         teachers=teacher if isinstance(teacher, Mapping) else None,
         task=None if isinstance(task, str) else task,
     )
-    return run_diagnosis(instruments, Path(out), resume=resume, progress=progress or Silent())
+    return run_diagnosis(instruments, Path(out), resume=resume, check=check, progress=progress or Silent())
 
 
-def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress: Progress) -> Diagnosis:
+def run_diagnosis(
+    instruments: Instruments, out: Path, *, resume: bool, progress: Progress, check: bool = True
+) -> Diagnosis:
     """Run (or go on with) a diagnosis in the folder `out`.
 
     Raises:
@@ -101,18 +114,22 @@ def run_diagnosis(instruments: Instruments, out: Path, *, resume: bool, progress
     config = instruments.config
     torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
     identity = describe_run(instruments)
+    refuse_used_folder(out, resume=resume)  # told before the check takes its time
+    with torch_threads(config.threads):
+        checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, _terminable(), torch_threads(config.threads):
         rounds = Rounds(folder.journal, progress)
         check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
-        _write_run(folder, identity, "running", rounds.cost)
+        described = {**identity, "preflight": checked}
+        _write_run(folder, described, "running", rounds.cost)
         try:
             found = measure(instruments, rounds, progress)
             progress.stage("tables, summary and report", 1)
-            summary, eligible_nodes = _write_results(instruments, found, identity, folder, rounds.cost)
+            summary, eligible_nodes = _write_results(instruments, found, described, folder, rounds.cost)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(DiskError):  # what went wrong first is what has to be told
-                _write_run(folder, identity, status, rounds.cost)
+                _write_run(folder, described, status, rounds.cost)
             raise
         progress.advance(1)
     if not eligible_nodes:

@@ -1,6 +1,7 @@
 """Student and teacher models: load one from a spec, compare token maps, score tokens; the bundled family."""
 
 from hydrometer.models.causal import CausalModel, Warp, warp_logprobs
+from hydrometer.models.conventions import Conventional, Conventions
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
@@ -9,6 +10,8 @@ from hydrometer.models.token_map import check_token_maps
 __all__ = [
     "FAMILY",
     "CausalModel",
+    "Conventional",
+    "Conventions",
     "ModelSpec",
     "Warp",
     "check_token_maps",

@@ -16,8 +16,10 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk, Warp, warp_logprobs
 from hydrometer.models.checkpoints import first_line, read_checkpoint
+from hydrometer.models.conventions import Conventions
 from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
 from hydrometer.models.specs import parse_model_spec
+from hydrometer.models.transformers_conventions import read_conventions
 from hydrometer.types import Message
 
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -56,7 +58,15 @@ class TransformersModel:
     def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
         """See `CausalModel`; errors as in `prompt_text`."""
         text = self.prompt_text(messages, assistant=assistant)
+        return self.encode(text)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """See `Conventional`."""
         return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    def conventions(self) -> Conventions:
+        """See `Conventional`."""
+        return read_conventions(self.tokenizer, self.network.generation_config)
 
     def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
         """See `CausalModel`.
@@ -64,26 +74,33 @@ class TransformersModel:
         Raises:
             SpecError: there is no chat template and plain text was not asked for, or the template refuses the messages.
         """
+        if self.chat_template is None and self.prompt_format.plain:
+            return open_turn(self._beginning() + render_plain(messages), assistant)
+        return open_turn(self._apply_template(messages, opens_answer=True), assistant)
+
+    def finished_text(self, messages: tuple[Message, ...]) -> str:
+        """See `Conventional`; errors as in `prompt_text`, also for plain text, which has no end of a turn."""
+        return self._apply_template(messages, opens_answer=False)
+
+    def _apply_template(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
         template = self.chat_template
         if template is None:
-            if not self.prompt_format.plain:
-                raise SpecError(
-                    f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, "
-                    "give a template (--chat-template FILE), or let base models see plain text (--plain-prompt)."
-                )
-            return open_turn(self._beginning() + render_plain(messages), assistant)
+            raise SpecError(
+                f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, "
+                "give a template (--chat-template FILE), or let base models see plain text (--plain-prompt)."
+            )
         chat = [message._asdict() for message in messages]
         try:
             text = self.tokenizer.apply_chat_template(
                 chat,
                 chat_template=template,
                 tokenize=False,
-                add_generation_prompt=True,
+                add_generation_prompt=opens_answer,
                 **self.prompt_format.kwargs,
             )
         except Exception as error:  # templates raise whatever their author chose
             raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
-        return open_turn(str(text), assistant)
+        return str(text)
 
     @property
     def chat_template(self) -> str | None:
@@ -105,7 +122,7 @@ class TransformersModel:
 
     def count_tokens(self, text: str) -> int:
         """See `CausalModel`."""
-        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        return len(self.encode(text))
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """See `CausalModel`."""

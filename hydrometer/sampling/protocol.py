@@ -25,6 +25,8 @@ class SampleRequest(NamedTuple):
     prefix_ids: tuple[int, ...]
     """Response tokens that are given; the continuation follows them."""
     seed: int
+    most_tokens: int | None = None
+    """Draw at most so many (>= 1), where the settings would allow more."""
 
 
 class Continuation(NamedTuple):
@@ -45,6 +47,12 @@ class Sampler(Protocol):
     def sample(self, requests: Sequence[SampleRequest]) -> list[Continuation]:
         """One continuation per request, in the order of the requests."""
         ...
+
+
+def room(request: SampleRequest, settings: SamplingSettings) -> int:
+    """How many tokens may be drawn for a request."""
+    left = settings.max_response_tokens - len(request.prefix_ids)
+    return left if request.most_tokens is None else min(left, request.most_tokens)
 
 
 def settled(request: SampleRequest, settings: SamplingSettings, eos_ids: frozenset[int]) -> Continuation | None:

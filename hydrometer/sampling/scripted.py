@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32, Float64
 
 from hydrometer.models.causal import LogitsChunk, warp_logprobs
-from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, settled
+from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, room, settled
 from hydrometer.sampling.seeding import uniforms
 from hydrometer.types import Message
 
@@ -84,7 +84,7 @@ class _ScriptedSampler:
         return [settled(request, self.settings, self.model.eos_ids) or self._draw(request) for request in requests]
 
     def _draw(self, request: SampleRequest) -> Continuation:
-        numbers = uniforms(request.seed, self.settings.max_response_tokens - len(request.prefix_ids))
+        numbers = uniforms(request.seed, room(request, self.settings))
         token_ids: list[int] = []
         logprobs: list[float] = []
         for number in numbers:

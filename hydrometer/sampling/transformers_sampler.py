@@ -19,7 +19,7 @@ from transformers.cache_utils import DynamicLayer
 
 from hydrometer.models.causal import warp_logprobs
 from hydrometer.models.transformers_model import TransformersModel
-from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, settled
+from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, room, settled
 from hydrometer.sampling.seeding import uniforms
 
 _BATCH_BYTES = 1 << 30
@@ -63,7 +63,7 @@ class _Batch:
         self.model = model
         self.settings = settings
         contexts = [(*r.prompt_ids, *r.prefix_ids) for r in requests]
-        limits = [settings.max_response_tokens - len(r.prefix_ids) for r in requests]
+        limits = [room(request, settings) for request in requests]
         longest = max(limits)
         device = model.device
         self.contexts = contexts

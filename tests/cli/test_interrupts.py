@@ -82,7 +82,11 @@ def test_an_interrupted_run_exits_130_and_is_resumed(sent: signal.Signals, workp
 
 
 def test_out_of_memory_exits_2_and_names_the_option(workplace: Path, run: Command) -> None:
-    process = start(LITTLE_MEMORY, ["diagnose", *TINY, "--out", "out"], workplace)
+    checked = start(LITTLE_MEMORY, ["diagnose", *TINY, "--out", "checked"], workplace)
+    _, err = checked.communicate(timeout=120)
+    assert (checked.returncode, "--batch-size" in err) == (2, True), "the check before the run needs memory too"
+    assert not (workplace / "checked").exists()
+    process = start(LITTLE_MEMORY, ["diagnose", *TINY, "--out", "out", "--no-check"], workplace)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 2, err
     message = err[err.index("hydrometer: ") :]

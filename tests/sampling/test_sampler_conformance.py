@@ -164,3 +164,13 @@ def test_tokens_without_probability_are_never_drawn(model: Model):
     assert len(possible) < 7 * 8, "top-p leaves something out"
     assert {continuation.token_ids for continuation in drawn} <= possible.keys()
     assert min(logprob for continuation in drawn for logprob in continuation.logprobs) > -math.inf
+
+
+def test_a_request_may_ask_for_fewer_tokens_than_the_settings_allow(model: Model):
+    requests = [SampleRequest(PROMPT, (2, 5)[: seed % 3], seed) for seed in range(12)]
+    whole = sample(model, requests, limit=9)
+    capped = sample(model, [request._replace(most_tokens=1 + i % 4) for i, request in enumerate(requests)], limit=9)
+    for i, (short, long) in enumerate(zip(capped, whole, strict=True)):
+        assert short.token_ids == long.token_ids[: 1 + i % 4]
+        assert short.ended == (long.ended and len(long.token_ids) <= 1 + i % 4)
+    assert any(len(long.token_ids) > 4 for long in whole)

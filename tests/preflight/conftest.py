@@ -1,0 +1,11 @@
+from collections.abc import Callable
+
+import pytest
+from letter_subjects import build_subjects
+
+from hydrometer.preflight import Subjects
+
+
+@pytest.fixture
+def subjects() -> Callable[..., Subjects]:
+    return build_subjects

@@ -153,7 +153,8 @@ def _row(study: Study, members: pl.DataFrame, reference: Reference) -> dict[str,
             count**2 * reference.square[at],
             (direction**2).sum(1),
         )
-        sums = np.stack([np.bincount(question, weight * term, minlength=n_questions) for term in terms], axis=1)
+        # the counts of nothing are integers, whatever the type of the weights
+        sums = np.stack([np.bincount(question, weight * term, minlength=n_questions) * 1.0 for term in terms], axis=1)
         contributes = np.bincount(question, minlength=n_questions) > 0
         result = jackknife(_pooled, sums, contributes, limits=CORRELATION, is_ratio=True)
         row[form] = describe(result, reason="noise" if len(at) else NO_GROUP)

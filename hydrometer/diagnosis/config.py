@@ -13,9 +13,11 @@ DEMO_TEACHERS = (
     "self+wrong_answer",
     "self+empty:answer",
     "self+correct_demo",
+    "self+empty:correct_demo",
     "self+rule:Check every step.",
+    "self+empty:rule:Check every step.",
 )
-"""What a run without --teacher compares: the bundled teachers, and the student with contexts and controls."""
+"""What a run without --teacher compares: the bundled teachers, and the student with contexts, each with its control."""
 
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check copied format family clean
+.PHONY: demo test test-slow check format family clean
 
 demo: $(VENV)/.installed ## diagnose the bundled student; writes runs/<date-time>/report.html
 	$(BIN)/hydrometer diagnose --questions 24 --visits 6 --min-visits 6
@@ -16,14 +16,11 @@ test: $(VENV)/.installed-dev ## the tests that need minutes, not hours
 test-slow: $(VENV)/.installed-dev ## the long simulations and the real models (HYDROMETER_DATA, HYDROMETER_MODELS)
 	$(BIN)/pytest -n $(JOBS) -m "slow or real_model" --timeout=5400
 
-check: $(VENV)/.installed-dev ## lint, types, layers
-#   copied lines: make copied
+check: $(VENV)/.installed-dev ## lint, types, layers, copied lines
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
-
-copied: $(VENV)/.installed-dev ## runs of eight lines that stand in two places
 	$(BIN)/pylint hydrometer scripts benchmarks
 
 format: $(VENV)/.installed-dev

@@ -12,6 +12,7 @@ from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollo
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.sampling import rollout_seed
+from hydrometer.tasks import opens_thought
 from hydrometer.teachers import (
     TeacherPrompt,
     blank_text,
@@ -64,7 +65,8 @@ def _order_peer(seed: int, peer: Writer, state: QuestionState) -> Order:
     state.next_rollout_id += 1
     prompt_ids = peer.model.render(state.question.prompt)
     drawn_with = rollout_seed(seed, state.question.question_id, rollout_id)
-    return Order(state.question, prompt_ids, rollout_id, "demo", drawn_with, model=peer.name)
+    is_thinking = opens_thought(peer.model.prompt_text(state.question.prompt))
+    return Order(state.question, prompt_ids, rollout_id, "demo", drawn_with, model=peer.name, is_thinking=is_thinking)
 
 
 class _Wanted(NamedTuple):

@@ -28,7 +28,9 @@ from hydrometer.diagnosis.rounds import (
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.errors import SpecError
+from hydrometer.models import CausalModel
 from hydrometer.sampling import rollout_seed
+from hydrometer.tasks import opens_thought
 from hydrometer.teachers import PathScores, TeacherView, score_path
 from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
 
@@ -65,7 +67,7 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
     """Sample, score and branch until the allocation has nothing left to ask for."""
     found = Measurement()
     questions = _choose_questions(instruments, rounds, progress, found)
-    found.states = [QuestionState(question, instruments.student.render(question.prompt)) for question in questions]
+    found.states = [_open_state(instruments.student, question) for question in questions]
     _sample_on_policy(instruments, rounds, progress, found)
     build_contexts(instruments, rounds, progress, found.states)
     _score_paths(instruments, rounds, progress, found)
@@ -74,6 +76,11 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
     _sample_branches(instruments, rounds, progress, found)
     score_rewards(instruments, rounds, progress, found.states)
     return found
+
+
+def _open_state(student: CausalModel, question: Question) -> QuestionState:
+    is_thinking = opens_thought(student.prompt_text(question.prompt))
+    return QuestionState(question, student.render(question.prompt), is_thinking)
 
 
 def _choose_questions(
@@ -130,6 +137,7 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
             number,
             "base",
             rollout_seed(instruments.config.seed, f"pilot\x1f{question.question_id}", number),
+            is_thinking=opens_thought(instruments.student.prompt_text(question.prompt)),
         )
         for question in questions
         for number in range(count)
@@ -188,7 +196,9 @@ def _order(
     rollout_id = state.next_rollout_id
     state.next_rollout_id += 1
     seed = rollout_seed(instruments.config.seed, state.question.question_id, rollout_id)
-    return Order(state.question, state.prompt_ids, rollout_id, kind, seed, prefix_ids, parent)
+    return Order(
+        state.question, state.prompt_ids, rollout_id, kind, seed, prefix_ids, parent, is_thinking=state.is_thinking
+    )
 
 
 def _run_orders(kind: str, orders: Sequence[Order], instruments: Instruments, rounds: Rounds) -> list[Drawn]:

@@ -16,7 +16,7 @@ from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
-from hydrometer.tasks import verify_all
+from hydrometer.tasks import answer_part, verify_all
 from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, RolloutKind, Score, Task, VerifierFailure
 
 Record = dict[str, Any]
@@ -94,13 +94,21 @@ class Order:
     parent_rollout_id: int | None = None
     model: str = STUDENT
     """Who is to sample it."""
+    is_thinking: bool = False
+    """Whether the prompt has opened a thought."""
 
 
 def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalModel, task: Task) -> Record:
-    """Draw and verify the ordered rollouts; the record holds them in order, each under both gradings."""
+    """Draw and verify the ordered rollouts; the record holds them in order, each under both gradings.
+
+    The verifier sees what follows the thoughts of a thinking model; rollouts keep all of it.
+    """
     requests = [SampleRequest(order.prompt_ids, order.prefix_ids, order.seed) for order in orders]
     drawn = sampler.sample(requests)
-    texts = [student.decode((*order.prefix_ids, *d.token_ids)) for order, d in zip(orders, drawn, strict=True)]
+    texts = [
+        answer_part(student.decode((*order.prefix_ids, *d.token_ids)), is_open=order.is_thinking)
+        for order, d in zip(orders, drawn, strict=True)
+    ]
     graded = verify_all(task, [(order.question, text) for order, text in zip(orders, texts, strict=True)])
     rows = [
         [list(d.token_ids), d.ended, *encode_grades(grades), list(d.logprobs) if order.kind == "path" else None]

@@ -16,6 +16,8 @@ class QuestionState:
 
     question: Question
     prompt_ids: tuple[int, ...]
+    is_thinking: bool = False
+    """Whether the student's prompt has opened a thought."""
     rollouts: dict[int, Rollout] = field(default_factory=dict)
     grades: dict[int, Grades] = field(default_factory=dict)
     """By rollout id, under both gradings."""

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from hydrometer.teachers import ListedCandidates
-from hydrometer.types import Grades, Question, Rollout
+from hydrometer.types import Grades, Question, Rollout, RolloutKind
 
 
 class FrozenPath(NamedTuple):
@@ -58,6 +58,11 @@ class GivenRollouts:
     """Ids of questions of the source that are not analysed."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """The entry `questions` of the source's run.json, which says how its questions were selected."""
+
+    def count_tokens(self, *kinds: RolloutKind) -> int:
+        """Response tokens of the rollouts of these kinds."""
+        rollouts = [given.rollout for question in self.questions for given in question.rollouts]
+        return sum(len(rollout.token_ids) for rollout in rollouts if rollout.kind in kinds)
 
     def describe(self) -> dict[str, Any]:
         """The entry `given` of run.json."""

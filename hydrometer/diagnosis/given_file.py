@@ -58,9 +58,7 @@ class RolloutFile:
         """
         given = config.model_fields_set
         if config.task not in (DiagnoseConfig.model_fields["task"].default, self.task_name):
-            raise SpecError(
-                f"--rollouts-from brings its own questions, so --task '{config.task}' has no place beside it."
-            )
+            raise SpecError(f"--rollouts-from brings its own questions, so --task '{config.task}' cannot be added.")
         for name in ("rollouts", "pilot"):
             if name in given and getattr(config, name) != DiagnoseConfig.model_fields[name].default:
                 raise SpecError(f"--{name} asks for rollouts to be sampled; --rollouts-from takes those of the file.")

@@ -149,6 +149,7 @@ def _write_results(
     tables, visit_log = build_tables(instruments, found)
     for name, table in tables.items():
         write_table(folder.path / f"{name}.parquet", table)
+    eligible_nodes = int(tables["nodes"]["eligible"].sum())
     summary = summarise(
         **{name: tables[name] for name in _SUMMARISED},
         visit_log=visit_log,
@@ -156,7 +157,7 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
-        warnings=_warnings(instruments, found),
+        warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,
     )
     summary["candidate_set"] = _candidate_set(instruments)
@@ -168,7 +169,7 @@ def _write_results(
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
     build_report(folder.path)
-    return summary, int(tables["nodes"]["eligible"].sum())
+    return summary, eligible_nodes
 
 
 def _write_run(
@@ -205,9 +206,16 @@ def _candidate_set(instruments: Instruments) -> str:
     return f"tokens with probability above {level:g} for the student or one of {names}"
 
 
-def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
+def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int) -> list[str]:
     gaps, given = found.sampler_gaps(), instruments.given
     notes = [] if given is None else describe_given(given, found.states, gaps, found.disagreement)
+    if given is not None and not eligible_nodes:
+        notes.insert(
+            0,
+            f"No node has two candidates with >= {instruments.config.min_visits} visits and different success rates, "
+            "so no arm has a score: only the tilt of whole responses can be told. Lower --min-visits, or give more "
+            "rollouts of each question.",
+        )
     notes += [objective.caution for objective in instruments.objectives if objective.caution]
     if given is None and len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
         notes.append(

@@ -101,9 +101,8 @@ def test_the_new_teacher_is_scored_there_and_nothing_is_sampled(first: Diagnosis
     for row in rows.sample(20, seed=0).iter_rows(named=True):
         prompt = tuple(f"user: question {int(row['question_id'][1:])}".encode())
         prefix = tuple(paths[row["question_id"], row["rollout_id"]][: row["position"]])
-        assert row["teacher_logprob"] == pytest.approx(
-            np.log(favourite_probs(prompt, prefix)[row["token_id"]]), abs=1e-5
-        )
+        expected = np.log(favourite_probs(prompt, prefix)[row["token_id"]])
+        assert row["teacher_logprob"] == pytest.approx(expected, abs=1e-5)
     cost = second.summary["cost"]
     assert (cost["rollouts"], cost["generated_tokens"]) == (0, 0)
     assert cost["scored_tokens"] > 0

@@ -91,9 +91,8 @@ def _tilts(summary: Mapping[str, Any]) -> list[str]:
     for row in rows:
         value, auroc = row["derivative"], row["auroc"]["value"]
         order = "none" if auroc is None else f"{auroc:.2f}"
-        lines.append(
-            f"  {row['teacher']}: {_number(value['value'])} {_interval(value['interval'])}, AUROC of its log-ratio {order}"
-        )
+        derivative = f"{_number(value['value'])} {_interval(value['interval'])}"
+        lines.append(f"  {row['teacher']}: {derivative}, AUROC of its log-ratio {order}")
     return lines
 
 

@@ -5,6 +5,7 @@ demonstrations, up to `--demos` but at most a quarter of the group are kept for 
 """
 
 from dataclasses import dataclass
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -218,8 +219,8 @@ def _give(
 ) -> GivenQuestion:
     count = len(group.rows)
     demos = min(config.demos, count // _DEMO_SHARE, count - config.paths - _FEWEST_COUNTED) if needs_demos else 0
-    parts: list[RolloutKind] = ["path"] * config.paths + ["demo"] * demos
-    parts += ["base"] * (count - len(parts))
+    counted = count - config.paths - demos
+    parts: list[RolloutKind] = [*repeat("path", config.paths), *repeat("demo", demos), *repeat("base", counted)]
     rng = np.random.default_rng(rollout_seed(config.seed, f"given\x1f{question.question_id}", 0))
     kinds: dict[int, RolloutKind] = dict(zip(rng.permutation(count).tolist(), parts, strict=True))
     rollouts = []

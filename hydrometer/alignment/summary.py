@@ -134,7 +134,7 @@ def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[
         return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
     spent = cost.get("generated_tokens")
     more = None
-    if spent is not None and math.isfinite(ranking.factor):
+    if spent and math.isfinite(ranking.factor):  # where nothing was sampled, sampling has no price
         more = math.ceil((ranking.factor - 1.0) * spent)
     return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}
 

@@ -44,6 +44,8 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
     screen.print()
     screen.print(Text(printable(summary["verdict"])))
     screen.print(Text(printable(_against_no_teacher(summary))))
+    for line in _tilts(summary):
+        screen.print(Text(printable(line)))
     for warning in summary["warnings"][:_SHOWN_WARNINGS]:
         screen.print(Text(printable(f"- {warning}"), style="yellow"))
     if len(summary["warnings"]) > _SHOWN_WARNINGS:
@@ -78,6 +80,20 @@ def _against_no_teacher(summary: Mapping[str, Any]) -> str:
     return "\n".join(
         f"Each {side} than no teacher at 95 %: {', '.join(names)}." for side, names in sides.items() if names
     )
+
+
+def _tilts(summary: Mapping[str, Any]) -> list[str]:
+    """What tilting whole responses towards each teacher would do first, where responses were scored."""
+    rows = summary["analyses"]["sequence_tilt"]
+    if not rows:
+        return []
+    lines = ["Change of the success rate per unit of tilt of whole responses towards a teacher (95 % over questions):"]
+    for row in rows:
+        value, auroc = row["derivative"], row["auroc"]["value"]
+        order = "none" if auroc is None else f"{auroc:.2f}"
+        derivative = f"{_number(value['value'])} {_interval(value['interval'])}"
+        lines.append(f"  {row['teacher']}: {derivative}, AUROC of its log-ratio {order}")
+    return lines
 
 
 def _number(value: float | None) -> str:

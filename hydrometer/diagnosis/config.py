@@ -56,8 +56,17 @@ class DiagnoseConfig(BaseModel):
     grading: Literal["strict", "relaxed"] = "strict"
     """Which grading counts: strict reads the answer in the form the prompt asks for, relaxed also elsewhere."""
 
+    candidates_from: str | None = None
+    """Folder of a finished diagnosis whose questions, rollouts and kept candidates are taken as they are: nothing is
+    sampled, and its teachers and new ones are scored on the same nodes and tokens."""
+    rollouts_from: str | None = None
+    """JSON-lines file (also .gz) of your own rollouts with their rewards, in place of --task. Nothing is sampled,
+    unless --allocation is given."""
+    correct_above: float = 0.5
+    """With --rollouts-from: a response whose reward is above this is correct."""
+
     questions: int = Field(default=20, ge=1)
-    """How many questions of the task's diagnose split."""
+    """How many questions of the task's diagnose split (with --rollouts-from the default is all of the file)."""
     rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates."""
     paths: int = Field(default=1, ge=1)
@@ -74,7 +83,8 @@ class DiagnoseConfig(BaseModel):
     """Nucleus of the student's sampling distribution."""
 
     allocation: Literal["fixed", "windowed", "on_policy"] = "fixed"
-    """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, or none."""
+    """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, or none (the
+    default with --rollouts-from)."""
     visits: int = Field(default=20, ge=2)
     """Visits per candidate at which it is left alone."""
     branch_budget: int = Field(default=2000, ge=1)

@@ -53,7 +53,8 @@ def _sample_peers(
     config = instruments.config
     by_question = {state.question.question_id: state for state in states}
     for peer in instruments.peers.values():
-        orders = [_order_peer(config.seed, peer, state) for state in states for _ in range(config.demos)]
+        lacking = [state for state in states if not state.demos(peer.name)]  # another run's may be there already
+        orders = [_order_peer(config.seed, peer, state) for state in lacking for _ in range(config.demos)]
         progress.stage(f"demonstrations by {peer.name}", len(orders))
         size = round_size(peer.model, config.max_response_tokens)
         for drawn in _run(rounds, progress, "peer", peer, orders, size, instruments):

@@ -2,6 +2,8 @@
 
     choose questions -> base, path and demo rollouts -> teacher contexts -> scores of the paths -> branches -> rewards
 
+The first two steps fall away where rollouts are given (`given`); those of another run bring their branches too.
+
 Every step that costs model time is a journalled round (`rounds`); everything else is recomputed from those.
 """
 
@@ -13,6 +15,7 @@ import numpy as np
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
+from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.rounds import (
@@ -26,9 +29,8 @@ from hydrometer.diagnosis.rounds import (
     sample_orders,
 )
 from hydrometer.diagnosis.setup import Instruments
-from hydrometer.diagnosis.state import QuestionState
+from hydrometer.diagnosis.state import QuestionState, open_question
 from hydrometer.errors import SpecError
-from hydrometer.models import CausalModel
 from hydrometer.sampling import rollout_seed
 from hydrometer.tasks import opens_thought
 from hydrometer.teachers import PathScores, TeacherView, score_path
@@ -52,6 +54,9 @@ class Measurement:
     pilot_failures: list[tuple[str, VerifierFailure]] = field(default_factory=list)
     """Question id and reason of every pilot rollout that the verifier could not grade."""
 
+    disagreement: Disagreement | None = None
+    """Of the verifier with the rewards of given rollouts."""
+
     def sampler_gaps(self) -> np.ndarray:
         """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
         gaps = [
@@ -66,9 +71,13 @@ class Measurement:
 def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Measurement:
     """Sample, score and branch until the allocation has nothing left to ask for."""
     found = Measurement()
-    questions = _choose_questions(instruments, rounds, progress, found)
-    found.states = [_open_state(instruments.student, question) for question in questions]
-    _sample_on_policy(instruments, rounds, progress, found)
+    if instruments.given is not None:
+        found.states = take_given(instruments.given, instruments)
+        found.disagreement = compare_verdicts(instruments, rounds, progress, found.states)
+    else:
+        questions = _choose_questions(instruments, rounds, progress, found)
+        found.states = [open_question(instruments.student, question) for question in questions]
+        _sample_on_policy(instruments, rounds, progress, found)
     build_contexts(instruments, rounds, progress, found.states)
     _score_paths(instruments, rounds, progress, found)
     for state in found.states:
@@ -76,11 +85,6 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
     _sample_branches(instruments, rounds, progress, found)
     score_rewards(instruments, rounds, progress, found.states)
     return found
-
-
-def _open_state(student: CausalModel, question: Question) -> QuestionState:
-    is_thinking = opens_thought(student.prompt_text(question.prompt))
-    return QuestionState(question, student.render(question.prompt), is_thinking)
 
 
 def _choose_questions(
@@ -217,10 +221,12 @@ def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, f
         key = [state.question.question_id, path.rollout_id, state.scored_teachers]
         record = rounds.run("score", key, lambda state=state, path=path: _score(instruments, state, path))
         scores = PathScores(**decode_arrays(record["arrays"]))
-        seed = rollout_seed(instruments.config.seed, f"nodes\x1f{path.question_id}", path.rollout_id)
-        state.scores[path.rollout_id], state.node_weights[path.rollout_id] = choose_nodes(
-            scores, instruments.config.nodes_per_path, np.random.default_rng(seed)
-        )
+        if frozen := state.frozen.get(path.rollout_id):
+            chosen = scores, frozen.node_weights
+        else:
+            seed = rollout_seed(instruments.config.seed, f"nodes\x1f{path.question_id}", path.rollout_id)
+            chosen = choose_nodes(scores, instruments.config.nodes_per_path, np.random.default_rng(seed))
+        state.scores[path.rollout_id], state.node_weights[path.rollout_id] = chosen
         progress.advance(1)
 
 
@@ -231,6 +237,7 @@ def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Rec
         if prompt.reason is None:
             ids = teacher.model.render(prompt.messages, assistant=prompt.assistant)
             views.append(TeacherView(teacher.name, teacher.model, ids))
+    frozen = state.frozen.get(path.rollout_id)
     scores = score_path(
         instruments.student,
         state.prompt_ids,
@@ -239,6 +246,7 @@ def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Rec
         instruments.scored_objectives,
         warp=instruments.warp,
         threshold=instruments.config.candidate_threshold,
+        listed=None if frozen is None else frozen.candidates,
     )
     scored = len(path.token_ids) * (1 + len(views))
     return {"scored_tokens": scored, "arrays": encode_arrays(scores.arrays())}

@@ -36,6 +36,7 @@ def plan_run(instruments: Instruments) -> Plan:
     """Sample a few responses, score one path per probed question, and scale up.
 
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
+    Given rollouts cost nothing to sample; their base rollouts are scored as well as their paths.
     A pilot is counted for the wanted questions only; each question that it leaves out costs as much again.
     Sampling speed is that of the probe, a quarter of a round.
     """
@@ -46,17 +47,22 @@ def plan_run(instruments: Instruments) -> Plan:
         probe = _probe(instruments, probed)
     length = probe.generated_tokens / probe.rollouts
     pairs = round(config.paths * probe.pairs / len(probed))
-    count = min(config.questions, len(questions))
+    count = min(config.questions, len(questions)) if instruments.given is None else len(instruments.given.questions)
     sampled_by_peers = config.demos * len(instruments.peers)
-    on_policy = count * (config.pilot + sum(wanted_rollouts(instruments).values()) + sampled_by_peers)
+    on_policy = count * sampled_by_peers
+    if instruments.given is None:
+        on_policy += count * (config.pilot + sum(wanted_rollouts(instruments).values()))
     branches = count * instruments.allocation.ceiling(pairs)
     summaries = 2 * count * len(instruments.summarisers)  # as many as there can be, as long as responses
     generated = round((on_policy + summaries) * length + branches * length / 2)
-    seconds = generated * probe.sample_s / probe.generated_tokens + count * config.paths * probe.score_s / len(probed)
+    scored = count * config.paths * length
+    if instruments.given is not None:
+        scored = instruments.given.count_tokens("path", "base")
+    seconds = generated * probe.sample_s / probe.generated_tokens + scored * probe.score_s / (len(probed) * length)
     return Plan(
         rollouts=on_policy + branches,
         generated_tokens=generated,
-        scored_tokens=round(count * config.paths * length * (1 + len(instruments.teachers))),
+        scored_tokens=round(scored * (1 + len(instruments.teachers))),
         seconds=seconds,
         memory_bytes=_memory(instruments),
         probed_questions=len(probed),

@@ -1,7 +1,5 @@
 """What `run.json` says of a run: how it was made, so that it can be made again and is never mixed with another."""
 
-import hashlib
-import json
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +10,7 @@ from typing import Any, Literal
 from hydrometer import __version__
 from hydrometer.artifacts import SCHEMA_VERSION
 from hydrometer.diagnosis.config import RUNTIME_FIELDS
+from hydrometer.diagnosis.fingerprints import fingerprint_questions
 from hydrometer.diagnosis.rounds import Cost
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.errors import RunFolderError
@@ -40,6 +39,7 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
         "teachers": {teacher.name: {"context": str(teacher.context)} for teacher in instruments.teachers},
         "prompts": instruments.prompts.describe(),
         "objectives": {objective.name: objective.direction_key for objective in instruments.objectives},
+        "given": None if instruments.given is None else instruments.given.describe(),
         "device": instruments.config.device,
         "versions": {
             "hydrometer": __version__,
@@ -50,14 +50,8 @@ def describe_run(instruments: Instruments) -> dict[str, Any]:
 
 
 def _fingerprint_questions(instruments: Instruments) -> str:
-    """SHA-256 over the questions a run may take: a task file that was edited is another task."""
-    questions = instruments.questions()
-    if not instruments.config.pilot:
-        questions = questions[: instruments.config.questions]
-    digest = hashlib.sha256()
-    for question in questions:
-        digest.update(json.dumps(asdict(question)).encode() + b"\n")
-    return f"sha256:{digest.hexdigest()}"
+    config = instruments.config
+    return fingerprint_questions(instruments.questions(), wanted=config.questions, has_pilot=bool(config.pilot))
 
 
 def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
@@ -87,6 +81,9 @@ def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], pat
         for name, made in identity[entry].items():
             if name in old and old[name] != made:
                 differing.append(f"  {entry[:-1]} '{name}': was {old[name]!r:.200}, now {made!r:.200}")
+    given, gives = recorded.get("given"), identity["given"]
+    if given is not None and gives is not None and given["fingerprint"] != gives["fingerprint"]:
+        differing.append(f"  {gives['source']}: its rollouts have changed")
     same_choice = all(before.get(name) == now.get(name) for name in ("task", "questions", "pilot"))
     if same_choice and recorded.get("task_fingerprint") != identity["task_fingerprint"]:
         differing.append(f"  task '{identity['task']}': its questions have changed")

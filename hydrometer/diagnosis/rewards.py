@@ -1,9 +1,12 @@
-"""Rewards to go of `minillm`, estimated from the counted rollouts: score them, sum to the end, average per candidate.
+"""Rewards to go: score rollouts under student and teachers, sum log q - log p to the end, average per candidate.
 
     reward_to_go(node, token) = mean over the counted rollouts through it of sum_(t' >= position) log q - log p
 
 The same rollouts give the success rates, so that the two estimates share their noise. Beside the mean stand its
 unbiased variance and its unbiased covariance with the success rate; the pooled cosine takes both out.
+
+`minillm` needs them of every counted rollout. The table `log_ratios` (see `alignment.analyses.sequence_tilt`) needs the
+sum from the first token of the base rollouts alone, and is made whenever rollouts are given.
 """
 
 from collections.abc import Sequence
@@ -19,7 +22,7 @@ from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import CANDIDATE_KEY
 from hydrometer.teachers import TeacherView, response_log_ratios
-from hydrometer.types import COUNTED_KINDS, Rollout
+from hydrometer.types import COUNTED_KINDS, Rollout, RolloutKind
 
 REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance")
 
@@ -27,13 +30,14 @@ REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance"
 def score_rewards(
     instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
 ) -> None:
-    """Score every counted rollout under student and teachers, one round per question and batch."""
-    if not instruments.needs_rewards:
+    """Score rollouts under student and teachers, one round per question and batch: those that the run has a use for."""
+    kinds: tuple[RolloutKind, ...] = COUNTED_KINDS if instruments.needs_rewards else ("base",)
+    if not instruments.needs_rewards and instruments.given is None:
         return
     size = round_size(instruments.student, instruments.config.max_response_tokens)
-    progress.stage("rewards to go", sum(len(state.of_kind(*COUNTED_KINDS)) for state in states))
+    progress.stage("scoring responses", sum(len(state.of_kind(*kinds)) for state in states))
     for state in states:
-        counted = state.of_kind(*COUNTED_KINDS)
+        counted = state.of_kind(*kinds)
         for start in range(0, len(counted), size):
             part = counted[start : start + size]
             key = [state.question.question_id, part[0].rollout_id, len(part), state.scored_teachers]
@@ -55,6 +59,26 @@ def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Ro
     ratios = response_log_ratios(instruments.student, state.prompt_ids, views, responses, instruments.warp)
     scored = sum(map(len, responses)) * (1 + len(views))
     return {"scored_tokens": scored, "arrays": encode_arrays({"log_ratio": np.concatenate(ratios, axis=1)})}
+
+
+def log_ratio_rows(states: Sequence[QuestionState]) -> list[dict[str, Any]]:
+    """Rows of `log_ratios`: whole scored base rollouts, a row per teacher; the sum is null where p = 0 at a token."""
+    return [
+        {
+            "question_id": rollout.question_id,
+            "rollout_id": rollout.rollout_id,
+            "teacher": teacher,
+            "tokens": len(rollout.token_ids),
+            "log_ratio_sum": float(total) if np.isfinite(total) else None,
+            "correct": rollout.correct,
+        }
+        for state in states
+        for rollout in state.of_kind("base")
+        if rollout.rollout_id in state.rewards_to_go
+        for teacher, total in zip(
+            state.scored_teachers, state.rewards_to_go[rollout.rollout_id][:, 0].tolist(), strict=True
+        )
+    ]
 
 
 def average_rewards(states: Sequence[QuestionState], visit_log: pl.DataFrame) -> pl.DataFrame:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from hydrometer.alignment import ObjectiveInfo, summarise
 from hydrometer.alignment.advice import advise
+from hydrometer.alignment.analyses import has_tilt, sequence_tilt
 from hydrometer.artifacts import (
     RunFolder,
     build_table,
@@ -30,6 +31,7 @@ from hydrometer.artifacts import (
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
+from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
@@ -132,7 +134,8 @@ def run_diagnosis(
                 _write_run(folder, described, status, rounds.cost)
             raise
         progress.advance(1)
-    if not eligible_nodes:
+    speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
+    if not eligible_nodes and not speaks:
         raise UserError(_explain_nothing_eligible(instruments, found, out))
     if not any(state.scored_teachers for state in found.states):
         raise UserError(_explain_all_skipped(instruments, found, out))
@@ -146,6 +149,7 @@ def _write_results(
     tables, visit_log = build_tables(instruments, found)
     for name, table in tables.items():
         write_table(folder.path / f"{name}.parquet", table)
+    eligible_nodes = int(tables["nodes"]["eligible"].sum())
     summary = summarise(
         **{name: tables[name] for name in _SUMMARISED},
         visit_log=visit_log,
@@ -153,9 +157,11 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
-        warnings=_warnings(instruments, found),
+        warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,
     )
+    summary["candidate_set"] = _candidate_set(instruments)
+    summary["analyses"]["sequence_tilt"] = sequence_tilt(tables["log_ratios"])
     advice, summary["analyses"]["advice"] = advise(
         summary, nodes=tables["nodes"], alignment=tables["alignment"], rollouts=tables["rollouts"]
     )
@@ -163,7 +169,7 @@ def _write_results(
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
     build_report(folder.path)
-    return summary, int(tables["nodes"]["eligible"].sum())
+    return summary, eligible_nodes
 
 
 def _write_run(
@@ -191,10 +197,27 @@ def _write_run(
     write_json(folder.path / "run.json", entry)
 
 
-def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
-    notes = [objective.caution for objective in instruments.objectives if objective.caution]
-    gaps = found.sampler_gaps()
-    if len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
+def _candidate_set(instruments: Instruments) -> str:
+    """Which tokens the ranking is over: scores of two runs compare where this is the same."""
+    if instruments.given is not None and instruments.given.kind == "run":
+        return f"candidates of {instruments.given.source}"
+    names = ", ".join(teacher.name for teacher in instruments.teachers)
+    level = instruments.config.candidate_threshold
+    return f"tokens with probability above {level:g} for the student or one of {names}"
+
+
+def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int) -> list[str]:
+    gaps, given = found.sampler_gaps(), instruments.given
+    notes = [] if given is None else describe_given(given, found.states, gaps, found.disagreement)
+    if given is not None and not eligible_nodes:
+        notes.insert(
+            0,
+            f"No node has two candidates with >= {instruments.config.min_visits} visits and different success rates, "
+            "so no arm has a score: only the tilt of whole responses can be told. Lower --min-visits, or give more "
+            "rollouts of each question.",
+        )
+    notes += [objective.caution for objective in instruments.objectives if objective.caution]
+    if given is None and len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
         notes.append(
             f"The pass that sampled and the pass that scored differ by {gaps.mean():.3g} nats per token on average "
             f"(at most {gaps.max():.3g}): {instruments.config.dtype} rounds differently there. Use --dtype float32."
@@ -209,7 +232,7 @@ def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
     notes += describe_grading(found, instruments.config.grading)
     total = sum(len(state.of_kind("base")) for state in found.states)
     truncated = sum(r.truncated for state in found.states for r in state.of_kind("base"))
-    if truncated > 0.1 * total:
+    if given is None and truncated > 0.1 * total:
         notes.append(
             f"{truncated} of {total} base rollouts hit the limit of {instruments.config.max_response_tokens} tokens; "
             "raise --max-response-tokens if they would have gone on to an answer."

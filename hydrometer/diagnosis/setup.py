@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
+from hydrometer.diagnosis.given.rollouts import GivenRollouts
+from hydrometer.diagnosis.given.source import Sources, open_sources
 from hydrometer.diagnosis.loader import Loader
 from hydrometer.diagnosis.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.diagnosis.roles import Teacher, Writer, build_peers, build_summarisers, build_teacher
@@ -14,7 +16,7 @@ from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_s
 from hydrometer.objectives import Objective, parse
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
-from hydrometer.tasks import grade_by, load_task
+from hydrometer.tasks import GradedElsewhere, grade_by, load_task
 from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherSpec, parse_teacher
 from hydrometer.types import STUDENT, Question, Task
 
@@ -35,6 +37,8 @@ class Instruments:
     prompts: PromptOptions
     peers: Mapping[str, Writer]
     summarisers: Mapping[str, Writer]
+    given: GivenRollouts | None = None
+    """Rollouts that are there already; None where the run samples its own."""
 
     @property
     def models(self) -> dict[str, CausalModel]:
@@ -83,16 +87,14 @@ def build_instruments(
     Raises:
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
+    sources = open_sources(config)
+    config = sources.resolve(config)
     _refuse_contradictions(config)
     if student is None:
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded
     specs = _parse_teachers(config, given=teachers is not None)
     objectives = parse_objectives(config.objective)
-    if task is None:
-        task = load_task(config.task, config.verifier)
-    elif config.verifier is not None:
-        task = grade_by(task, config.verifier)
-    allocation = build_allocation(config)
+    task = _build_task(config, task, sources)
     prompts = read_prompt_options(config, specs)
     if prompts.changes_formats and (student is not None or teachers is not None):
         raise SpecError(
@@ -101,13 +103,13 @@ def build_instruments(
         )
     loader = Loader(config)
     student = student or loader.load(config.student, prompts.prompt_format(STUDENT))
+    config = sources.fit(config, student)
     if teachers is not None:
         ready = tuple(Teacher(name, model, ContextSpec("none")) for name, model in teachers.items())
     else:
         ready = tuple(build_teacher(spec, config, prompts, student, loader) for spec in specs)
     _check_names([teacher.name for teacher in ready])
-    if not config.demos and (shown := next((t.name for t in ready if t.needs_demos or t.peer), None)):
-        raise SpecError(f"Teacher '{shown}' is shown demonstrations, and --demos 0 asks for none to be sampled.")
+    _refuse_unshowable(config, ready, task)
     settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
     peers = build_peers(ready, config, prompts, settings, loader)
     summarisers = build_summarisers(ready, config, prompts, loader)
@@ -116,6 +118,8 @@ def build_instruments(
     models = {id(model): _cut(model, shared) for model in (student, *(teacher.model for teacher in ready))}
     student = models[id(student)]
     ready = tuple(replace(teacher, model=models[id(teacher.model)]) for teacher in ready)
+    needs_demos = any(teacher.needs_demos for teacher in ready)
+    given = sources.read(config, student, task, prompts, needs_demos=needs_demos)
     return Instruments(
         config=config,
         task=task,
@@ -123,12 +127,37 @@ def build_instruments(
         sampler=build_sampler(student, settings, batch_size=config.batch_size),
         teachers=ready,
         objectives=objectives,
-        allocation=allocation,
+        allocation=OnPolicy() if given is not None and given.kind == "run" else build_allocation(config),
         controls=_find_controls(specs),
         prompts=prompts,
         peers=peers,
         summarisers=summarisers,
+        given=given,
     )
+
+
+def _build_task(config: DiagnoseConfig, task: Task | None, sources: Sources) -> Task:
+    """The task object, that of a file of rollouts, or the one that the config names."""
+    if sources.file is not None:
+        return sources.file.task(config.verifier)
+    if task is None:
+        return load_task(config.task, config.verifier)
+    return task if config.verifier is None else grade_by(task, config.verifier)
+
+
+def _refuse_unshowable(config: DiagnoseConfig, teachers: Sequence[Teacher], task: Task) -> None:
+    """Contexts whose content this run cannot have for any question.
+
+    Raises:
+        SpecError: demonstrations without any rollout for them, or new texts that nothing can grade.
+    """
+    if not config.demos and (shown := next((t.name for t in teachers if t.needs_demos or t.peer), None)):
+        raise SpecError(f"Teacher '{shown}' is shown demonstrations, and --demos 0 asks for none to be sampled.")
+    if isinstance(task, GradedElsewhere) and (written := next((t for t in teachers if t.peer or t.summariser), None)):
+        raise SpecError(
+            f"Teacher '{written.name}' is shown texts that are yet to be written, which have to be graded: name a "
+            "--verifier (and give the rows a column 'answer'), or leave this teacher out."
+        )
 
 
 def parse_objectives(texts: Sequence[str]) -> tuple[Objective, ...]:

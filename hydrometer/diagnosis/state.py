@@ -1,13 +1,18 @@
 """What a diagnosis knows of each question while it runs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
+from hydrometer.diagnosis.given.rollouts import FrozenPath
+from hydrometer.models import CausalModel
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
+from hydrometer.tasks import opens_thought
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
-from hydrometer.types import STUDENT, Grades, Question, Rollout, RolloutKind
+from hydrometer.types import COUNTED_KINDS, STUDENT, Grades, Question, Rollout, RolloutKind
 
 
 @dataclass(slots=True)
@@ -23,6 +28,8 @@ class QuestionState:
     """By rollout id, under both gradings."""
     sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Of the paths' tokens, from the pass that sampled them."""
+    frozen: Mapping[int, FrozenPath] = field(default_factory=dict)
+    """Candidates and node weights that another run has chosen, by the path's rollout id."""
     summaries: dict[tuple[str, int], Summary] = field(default_factory=dict)
     """By summariser and rollout id of the demonstration."""
     prompts: dict[str, TeacherPrompt] = field(default_factory=dict)
@@ -30,7 +37,7 @@ class QuestionState:
     scores: dict[int, PathScores] = field(default_factory=dict)
     """By rollout id of the path."""
     rewards_to_go: dict[int, np.ndarray] = field(default_factory=dict)
-    """[teacher, token] of each counted rollout by its id, in nats, where an objective needs them."""
+    """[teacher, token] of counted rollouts by id, in nats, where they were scored (see `rewards`)."""
     node_weights: dict[int, np.ndarray] = field(default_factory=dict)
     """Per position of each path, by its rollout id; 0 where the node was not chosen."""
     tree: PrefixTree = field(init=False)
@@ -65,18 +72,19 @@ class QuestionState:
         return 0 < sum(rollout.correct for rollout in base) < len(base)
 
     def add(self, rollout: Rollout, grades: Grades) -> None:
-        """Take in a rollout; a branch is counted at once, base rollouts when the tree has its paths."""
+        """Take in a rollout; what is there before the tree has its paths is counted when it has them."""
         self.rollouts[rollout.rollout_id] = rollout
         self.grades[rollout.rollout_id] = grades
-        if rollout.kind == "branch":
+        self.next_rollout_id = max(self.next_rollout_id, rollout.rollout_id + 1)
+        if rollout.kind == "branch" and self.listed is not None:
             self.tree.count(rollout)
 
     def grow_tree(self) -> None:
-        """Lay the analysed paths into the tree, count the base rollouts, and list what can be forced."""
+        """Lay the analysed paths into the tree, count the rollouts so far, and list what can be forced."""
         paths = self.of_kind("path")
         for path in paths:
             self.tree.add_path(path)
-        for rollout in self.of_kind("base"):
+        for rollout in self.of_kind(*COUNTED_KINDS):
             self.tree.count(rollout)
         self.listed = list_forcible(self.tree, [_candidates(path, self.scores[path.rollout_id]) for path in paths])
 
@@ -91,3 +99,11 @@ def _candidates(path: Rollout, scores: PathScores) -> PathCandidates:
     else:
         by_gradient = by_difference = np.zeros_like(p)
     return PathCandidates(path.rollout_id, scores.position, scores.token_id, p, by_gradient, by_difference)
+
+
+def open_question(
+    student: CausalModel, question: Question, frozen: Mapping[int, FrozenPath] = MappingProxyType({})
+) -> QuestionState:
+    """A question as the student is asked it, before anything is sampled."""
+    is_thinking = opens_thought(student.prompt_text(question.prompt))
+    return QuestionState(question, student.render(question.prompt), is_thinking, frozen=frozen)

@@ -9,7 +9,7 @@ import polars as pl
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
 from hydrometer.diagnosis.corridor import Measurement
-from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards
+from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import CANDIDATE_KEY, add_success
@@ -33,11 +33,12 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
     tables = {
         "questions": build_table("questions", _questions(found.states, instruments.config.grading)),
-        "rollouts": build_table("rollouts", _rollouts(found.states)),
+        "rollouts": build_table("rollouts", _rollouts(found.states, instruments.config.grading)),
         "nodes": build_table("nodes", nodes),
         "candidates": build_table("candidates", candidates),
         "teacher_scores": build_table("teacher_scores", teacher_scores, extra=[f"field:{name}" for name in names]),
         "token_scores": build_table("token_scores", token_scores),
+        "log_ratios": build_table("log_ratios", log_ratio_rows(found.states)),
         "contexts": build_table("contexts", _contexts(instruments, found.states)),
         "alignment": build_table("alignment", alignment),
     }
@@ -72,7 +73,7 @@ def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[s
     return rows
 
 
-def _rollouts(states: Sequence[QuestionState]) -> pl.DataFrame:
+def _rollouts(states: Sequence[QuestionState], grading: Grading) -> pl.DataFrame:
     rollouts = [rollout for state in states for rollout in state.rollouts.values()]
     columns = ("question_id", "rollout_id", "kind", "model", "parent_rollout_id", "forced_tokens")
     columns += ("token_ids", "text", "score", "correct", "truncated")
@@ -80,6 +81,7 @@ def _rollouts(states: Sequence[QuestionState]) -> pl.DataFrame:
     return pl.DataFrame(
         {name: [getattr(rollout, name) for rollout in rollouts] for name in columns}
         | {
+            "parsed": [g.under(grading).parsed for g in grades],
             "correct_strict": [g.strict.correct for g in grades],
             "correct_relaxed": [g.relaxed.correct for g in grades],
         },
@@ -161,7 +163,7 @@ def _teacher_scores(
     fields = {f"field:{objective.name}": pl.Float64 for objective in instruments.scored_objectives}
     # the field of an outcome objective is the success rate itself, 0 where there is none (such a token is not kept)
     rates = candidates.select(*CANDIDATE_KEY, pl.col("success_rate").fill_null(0.0))
-    rewards = average_rewards(states, visit_log)
+    rewards = average_rewards(states if instruments.needs_rewards else (), visit_log)
     measured = {"success_rates": pl.col("success_rate"), "reward_to_go": pl.col("reward_to_go").fill_null(0.0)}
     return (
         _concat(frames, TABLES["teacher_scores"] | fields)

@@ -34,15 +34,18 @@ _VERIFIER_OF = {
 """Values of the column `answer_type`."""
 
 
-def build_question(row: dict[str, Any], place: str, *, question_id: str, task: str, verifier: str) -> Question:
-    """One question; `place` says in errors where the row stands.
+def build_question(
+    row: dict[str, Any], place: str, *, question_id: str, task: str, verifier: str, needs_answer: bool = True
+) -> Question:
+    """One question; `place` says in errors where the row stands. Without `needs_answer` an absent answer is "".
 
     Raises:
         SpecError: a column is missing or cannot be used.
     """
     answer = _read_text(row, "answer", place)
-    if answer is None:
+    if answer is None and needs_answer:
         raise SpecError(f"{place}: the question has no answer (column 'answer': text or a number).")
+    answer = answer or ""
     solution = _read_text(row, "solution", place) or _read_text(row, "privileged_context", place)
     if _MARK in answer:
         worked, _, answer = answer.rpartition(_MARK)
@@ -54,7 +57,7 @@ def build_question(row: dict[str, Any], place: str, *, question_id: str, task: s
         question_id,
         task,
         _build_prompt(row, place, verifier),
-        answer.strip() if _MARK in str(row["answer"]) else answer,
+        answer.strip() if _MARK in str(row.get("answer")) else answer,
         solution,
         wrong_answer,
         _read_text(row, "teacher_id", place),

@@ -4,7 +4,7 @@ from hydrometer.teachers.contexts import FRAMES, PEER, SUMMARISED, ContextSpec, 
 from hydrometer.teachers.filler import blank_text
 from hydrometer.teachers.log_ratios import response_log_ratios
 from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
-from hydrometer.teachers.scoring import PathScores, TeacherView, score_path
+from hydrometer.teachers.scoring import ListedCandidates, PathScores, TeacherView, score_path
 from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
 from hydrometer.teachers.summaries import Summary, request_summary, screen_summary
 from hydrometer.teachers.templates import TemplateFile, read_templates
@@ -16,6 +16,7 @@ __all__ = [
     "SUMMARISED",
     "ContextSpec",
     "Frame",
+    "ListedCandidates",
     "PathScores",
     "Summary",
     "TeacherPrompt",

@@ -2,7 +2,8 @@
 
 All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields,
 norms, divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept,
-so no full-vocabulary array outlives its block. A candidate is a token with p or any teacher's q above the threshold.
+so no full-vocabulary array outlives its block. A candidate is a token with p or any teacher's q above the threshold,
+or one of those that are listed instead.
 """
 
 from array import array
@@ -30,6 +31,13 @@ class TeacherView(NamedTuple):
     name: str
     model: CausalModel
     prompt_ids: tuple[int, ...]
+
+
+class ListedCandidates(NamedTuple):
+    """(position, token) pairs of one response that are its candidates, whatever their probability."""
+
+    position: Int64[np.ndarray, " candidate"]
+    token_id: Int64[np.ndarray, " candidate"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +90,7 @@ def score_path(
     *,
     warp: Warp,
     threshold: float,
+    listed: ListedCandidates | None = None,
 ) -> PathScores:
     """Score one response under the student and every teacher.
 
@@ -95,6 +104,7 @@ def score_path(
         objectives: whose fields are evaluated (they may need teacher log-probabilities only).
         warp: how the response was sampled.
         threshold: probability above which a token is a candidate.
+        listed: the candidates, instead of those above the threshold.
     """
     walks = [_walk(student, student_prompt_ids, response_ids)]
     walks += [_walk(view.model, view.prompt_ids, response_ids) for view in teachers]
@@ -104,7 +114,8 @@ def score_path(
         sampled = torch.tensor(response_ids[start : start + len(student_logits)], device=student_logits.device)
         p = warp_logprobs(student_logits.double(), warp)
         q = [warp_logprobs(logits.double(), warp._replace(top_p=1.0)) for logits in teacher_logits]
-        for name, values in _score_block(p, q, sampled, objectives, threshold, start).items():
+        is_candidate = _above(threshold, p, q) if listed is None else _is_listed(listed, p, start)
+        for name, values in _score_block(p, q, sampled, objectives, is_candidate, start).items():
             joined[name].append(values)
         start += len(student_logits)
     return PathScores(**{name: blocks.join() for name, blocks in joined.items()})
@@ -154,18 +165,34 @@ def _positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
     return max(1, limit // logits.shape[-1])
 
 
+def _above(
+    threshold: float, p: Float[Tensor, "position vocab"], q: Sequence[Float[Tensor, "position vocab"]]
+) -> Bool[Tensor, "position vocab"]:
+    level = float(np.log(threshold))
+    is_candidate = p > level
+    for teacher in q:
+        is_candidate |= teacher > level
+    return is_candidate
+
+
+def _is_listed(
+    listed: ListedCandidates, p: Float[Tensor, "position vocab"], start: int
+) -> Bool[Tensor, "position vocab"]:
+    is_candidate = torch.zeros_like(p, dtype=torch.bool)
+    mine = (listed.position >= start) & (listed.position < start + len(p))
+    rows, token_ids = (torch.from_numpy(values[mine]).to(p.device) for values in listed)
+    is_candidate[rows - start, token_ids] = True
+    return is_candidate
+
+
 def _score_block(
     p: Float[Tensor, "position vocab"],
     q: Sequence[Float[Tensor, "position vocab"]],
     sampled: Int[Tensor, " position"],
     objectives: Sequence[Objective],
-    threshold: float,
+    is_candidate: Bool[Tensor, "position vocab"],
     start: int,
 ) -> Mapping[str, np.ndarray]:
-    level = float(np.log(threshold))
-    is_candidate = p > level
-    for teacher in q:
-        is_candidate |= teacher > level
     rows, token_ids = is_candidate.nonzero(as_tuple=True)
     by_objective = [
         [_objective_scores(objective, p, teacher, rows, token_ids) for objective in objectives] for teacher in q

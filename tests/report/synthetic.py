@@ -149,6 +149,7 @@ def _add_path(world: World, name: str, path: int, tokens: int, *, is_correct: bo
             "truncated": False,
             "correct_strict": is_correct,
             "correct_relaxed": is_correct,
+            "parsed": True,
         }
     )
     for position, token in enumerate(drawn):

@@ -117,6 +117,17 @@ TABLES: dict[str, dict[str, Any]] = {
         "reason": pl.String,
         "messages": _MESSAGES,
     },
+    "context_rollouts": {
+        "question_id": pl.String,
+        "teacher": pl.String,
+        "rollout_id": pl.Int64,
+        "text": pl.String,
+        "tokens": pl.Int64,
+        "correct": pl.Boolean,
+        "truncated": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
+    },
     "advice": {
         **_NODE,
         "continuation": pl.String,
@@ -160,6 +171,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "teacher_scores": (*_NODE, "token_id", "teacher"),
     "token_scores": (*_NODE, "teacher", "objective"),
     "contexts": ("question_id", "teacher"),
+    "context_rollouts": ("question_id", "teacher", "rollout_id"),
     "advice": (*_NODE, "continuation"),
     "alignment": (*_NODE, "teacher", "objective", "continuation"),
 }

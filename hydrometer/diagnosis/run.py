@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from pydantic import ValidationError
 
-from hydrometer.alignment import ObjectiveInfo, summarise
+from hydrometer.alignment import ObjectiveInfo, accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.artifacts import (
     RunFolder,
@@ -31,6 +31,7 @@ from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
+from hydrometer.diagnosis.in_context import describe_truncation
 from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
 from hydrometer.diagnosis.rounds import Cost, Rounds
@@ -39,7 +40,7 @@ from hydrometer.diagnosis.tables import build_tables
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
-from hydrometer.types import Task
+from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
 _GAP_WORTH_SAYING = 1e-3
@@ -156,6 +157,10 @@ def _write_results(
         warnings=_warnings(instruments, found),
         seed=instruments.config.seed,
     )
+    written = tables["context_rollouts"]
+    summary["analyses"]["in_context"] = (
+        [] if written.is_empty() else accuracy_by_difficulty(written, tables["questions"], baseline=STUDENT)
+    )
     advice, summary["analyses"]["advice"] = advise(
         summary, nodes=tables["nodes"], alignment=tables["alignment"], rollouts=tables["rollouts"]
     )
@@ -206,6 +211,7 @@ def _warnings(instruments: Instruments, found: Measurement) -> list[str]:
                 f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions "
                 f"({reasons[0]})."
             )
+    notes += describe_truncation(found.states)
     notes += describe_grading(found, instruments.config.grading)
     total = sum(len(state.of_kind("base")) for state in found.states)
     truncated = sum(r.truncated for state in found.states for r in state.of_kind("base"))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from hydrometer.diagnosis.rounds import Drawn
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
@@ -29,6 +30,8 @@ class QuestionState:
     """By rollout id of the path."""
     rewards_to_go: dict[int, np.ndarray] = field(default_factory=dict)
     """[teacher, token] of each counted rollout by its id, in nats, where an objective needs them."""
+    context_rollouts: list[Drawn] = field(default_factory=list)
+    """By teachers from their own prompts (`Rollout.model` is the teacher's name) and afresh by the student."""
     node_weights: dict[int, np.ndarray] = field(default_factory=dict)
     """Per position of each path, by its rollout id; 0 where the node was not chosen."""
     tree: PrefixTree = field(init=False)

@@ -108,8 +108,8 @@ def describe_truncation(states: Sequence[QuestionState]) -> list[str]:
         for drawn in state.context_rollouts:
             limits.setdefault(drawn.rollout.model, []).append(drawn.rollout.truncated)
     return [
-        f"{sum(cut)} of {len(cut)} rollouts of '{name}' for in-context accuracy hit the length limit and mostly count as "
-        "wrong; raise --max-response-tokens before comparing its accuracy."
+        f"{sum(cut)} of {len(cut)} rollouts of '{name}' for in-context accuracy hit the length limit and mostly count "
+        "as wrong; raise --max-response-tokens before comparing its accuracy."
         for name, cut in limits.items()
         if sum(cut) > _TRUNCATED_WORTH_SAYING * len(cut)
     ]

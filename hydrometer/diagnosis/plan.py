@@ -37,8 +37,8 @@ def plan_run(instruments: Instruments) -> Plan:
 
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
     A pilot is counted for the wanted questions only; each question that it leaves out costs as much again.
-    Sampling speed is that of the probe, a quarter of a round; for rollouts with contexts a larger teacher is taken to be
-    slower in proportion to its parameters, and to write as much as the student.
+    Sampling speed is that of the probe, a quarter of a round; for rollouts with contexts a larger teacher is taken to
+    be slower in proportion to its parameters, and to write as much as the student.
     """
     config = instruments.config
     questions = instruments.questions()

@@ -60,7 +60,7 @@ def _print_interactions(rows: Sequence[Mapping[str, Any]], letters: Mapping[str,
     apart = [row for row in known if row["low"] > 0.0 or row["high"] < 0.0]
     screen.print(
         f"\nStudent x context: of {len(rows)} interactions {len(known)} have an interval and {len(apart)} of these "
-        f"leave out 0; about {LEVEL * len(known):.1f} would by chance, for the intervals are not corrected for their number."
+        f"leave out 0; about {LEVEL * len(known):.1f} would by chance, for no interval is corrected for their number."
     )
     if apart:
         screen.print("How much further ahead of the other teacher the first one is:")

@@ -78,7 +78,7 @@ def build_token_view(files: RunFiles, *, data_bytes: int = DATA_BYTES) -> Json:
         "teachers": [visible_text(teacher) for teacher in teachers],
         "arms": [[visible_text(name) for name in arm] for arm in arms],
         "reasons": _reasons(files),
-        "advice": {"names": ADVICE, "arm": _advised_arm(files)},
+        "advice": {"names": list(ADVICE), "arm": _advised_arm(files)},
         "questions": [questions[name] for name in sorted(questions)],
         "paths": len(order),
         "left_out": left_out,

@@ -24,11 +24,13 @@ from scripted_worlds import (
 import hydrometer
 import hydrometer.diagnosis.in_context as in_context
 import hydrometer.diagnosis.run as run_module
+import hydrometer.report.analyses as report_analyses
 from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.plan import plan_run
 from hydrometer.diagnosis.setup import build_instruments
 from hydrometer.errors import SpecError
+from hydrometer.report import build_view, read_run
 from hydrometer.sampling import ScriptedModel
 from hydrometer.success.enumeration import enumerate_success
 
@@ -120,6 +122,32 @@ def test_nothing_else_of_a_run_changes_and_the_cost_is_counted(tmp_path: Path) -
     spent, before = with_them.summary["cost"], without.summary["cost"]
     assert spent["rollouts"] - before["rollouts"] == rows.height == 3 * 2 * 5
     assert spent["generated_tokens"] - before["generated_tokens"] == rows["tokens"].sum()
+
+
+def test_the_report_reads_every_analysis_of_a_real_run(tmp_path: Path) -> None:
+    """The tables of the page are built from these very entries, so that a renamed key fails here."""
+    teachers = ["told=self+answer", "demo=self+correct_demo", "plain=self"]
+    student = ScriptedModel(TOKENS, swayed_probs, name="swayed")
+    run = run_world(tmp_path / "run", **SETTINGS, student=student, teacher=teachers, context_rollouts=3)
+    view = build_view(read_run(run.folder))
+    titles = [table["title"] for table in view["analyses"]]
+    assert titles == [entry[1] for entry in report_analyses._TABLES]
+    assert all(len(row) == len(table["columns"]) for table in view["analyses"] for row in table["rows"])
+    assert view["advice"]["sentence"] == run.summary["analyses"]["advice"]["sentence"]
+    [overall] = [table for table in view["analyses"] if table["open"]]
+    cells = {row[0]: row for row in overall["rows"]}
+    for entry in run.summary["analyses"]["in_context"]:
+        if entry["bin"] is None and entry["teacher"] != "student":
+            row = cells[entry["teacher"]]
+            assert row[3] == f"{entry['n_correct']} of {entry['n_rollouts']}"
+            assert row[4]["interval"] == entry["these_questions"]
+            assert row[6]["value"] == entry["gain"]["value"]
+    demo = next(question for question in view["tokens"]["questions"] if question["contexts"]["demo"]["demos"])
+    context = demo["contexts"]["demo"]
+    shown = run.table("rollouts").filter(question_id=demo["id"], rollout_id=context["demos"][0])
+    assert shown["kind"].to_list() == ["demo"]
+    assert shown["text"][0] in demo["prompts"][context["prompt"]]
+    assert context["by"] == "student"
 
 
 def test_a_skipped_teacher_has_no_rollouts_for_that_question(tmp_path: Path) -> None:

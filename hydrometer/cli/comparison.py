@@ -12,7 +12,6 @@ from hydrometer.cli.printable import printable
 
 LEVEL = 0.05
 """Share of 95 % intervals that leave out 0 where nothing differs."""
-_REASONS = {"no_score": "no score"}
 
 
 def print_comparison(comparison: RunComparison, screen: Console) -> None:
@@ -77,6 +76,6 @@ def _table(titles: Sequence[str]) -> Table:
 
 def _estimate(row: Mapping[str, Any]) -> str:
     if row["value"] is None:
-        return _REASONS.get(row["reason"], row["reason"])
+        return "no score"
     ends = "no interval" if row["low"] is None else f"[{row['low']:+.3f}, {row['high']:+.3f}]"
     return f"{row['value']:+.3f} {ends}"

@@ -53,7 +53,7 @@ def corrected_direction_square(sums: Sums) -> Values:
 
 
 def _corrected_pooled(sums: Sums) -> Values:
-    inner = sums[..., _AT["inner"]] - sums[..., _AT["inner_noise"]]
+    inner = np.asarray(sums[..., _AT["inner"]] - sums[..., _AT["inner_noise"]])
     return _pooled(inner, corrected_ideal_square(sums), corrected_direction_square(sums))
 
 

@@ -126,6 +126,17 @@ TABLES: dict[str, dict[str, Any]] = {
         "reason": pl.String,
         "messages": _MESSAGES,
     },
+    "context_rollouts": {
+        "question_id": pl.String,
+        "teacher": pl.String,
+        "rollout_id": pl.Int64,
+        "text": pl.String,
+        "tokens": pl.Int64,
+        "correct": pl.Boolean,
+        "truncated": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
+    },
     "advice": {
         **_NODE,
         "continuation": pl.String,
@@ -170,6 +181,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "token_scores": (*_NODE, "teacher", "objective"),
     "log_ratios": ("question_id", "rollout_id", "teacher"),
     "contexts": ("question_id", "teacher"),
+    "context_rollouts": ("question_id", "teacher", "rollout_id"),
     "advice": (*_NODE, "continuation"),
     "alignment": (*_NODE, "teacher", "objective", "continuation"),
 }

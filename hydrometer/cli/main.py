@@ -36,7 +36,16 @@ app.command(
     name="check",
     help="Look for mistakes in student, teachers, templates and sampler before a run is paid for.",
 )
-app.command("hydrometer.cli.report:report", name="report", help="Rebuild report.html of run folders from their files.")
+app.command(
+    "hydrometer.cli.report:report",
+    name="report",
+    help="Rebuild report.html of run folders from their files; compare several runs.",
+)
+app.command(
+    "hydrometer.cli.advice:advice",
+    name="advice",
+    help="What a run advises to train on, and its export for trainers.",
+)
 app.command("hydrometer.cli.models:models", name="models", help="The bundled family and what was measured of it.")
 
 

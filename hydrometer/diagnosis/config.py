@@ -75,6 +75,9 @@ class DiagnoseConfig(BaseModel):
     """Most nodes of a path that are analysed, spread evenly over it; each stands for its share (default: all)."""
     demos: int = Field(default=8, ge=0)
     """On-policy rollouts per question that demonstrations are taken from (never counted)."""
+    context_rollouts: int = Field(default=0, ge=0)
+    """Rollouts per question by every teacher from its own prompt, and as many fresh ones by the student from its own:
+    how often each is right (never counted in success rates). 0: none."""
     max_response_tokens: int = Field(default=96, ge=1)
     """Length limit of a response."""
     temperature: float = Field(default=1.0, gt=0.0)

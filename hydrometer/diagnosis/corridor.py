@@ -1,6 +1,7 @@
 """The sampling and scoring of a diagnosis, read from top to bottom.
 
     choose questions -> base, path and demo rollouts -> teacher contexts -> scores of the paths -> branches -> rewards
+    -> rollouts with contexts
 
 The first two steps fall away where rollouts are given (`given`); those of another run bring their branches too.
 
@@ -16,6 +17,7 @@ from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
+from hydrometer.diagnosis.in_context import sample_in_context
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.rounds import (
@@ -84,6 +86,7 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
         state.grow_tree()
     _sample_branches(instruments, rounds, progress, found)
     score_rewards(instruments, rounds, progress, found.states)
+    sample_in_context(instruments, rounds, progress, found.states)
     return found
 
 

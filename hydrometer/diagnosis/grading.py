@@ -1,7 +1,8 @@
 """What a run says of its verifier: answers that could not be read, gradings that differ, responses it failed on."""
 
 from hydrometer.diagnosis.corridor import Measurement
-from hydrometer.types import Grading, VerifierFailure
+from hydrometer.diagnosis.state import QuestionState
+from hydrometer.types import Grades, Grading, VerifierFailure
 
 _UNPARSED_WORTH_SAYING = 0.1
 _DIFFERENCE_WORTH_SAYING = 0.05
@@ -49,15 +50,20 @@ def _failures(found: Measurement) -> list[tuple[str, VerifierFailure]]:
     return found.pilot_failures + [
         (state.question.question_id, grades.failure)
         for state in found.states
-        for _, grades in sorted(state.grades.items())
+        for grades in _all_grades(state)
         if grades.failure is not None
     ]
+
+
+def _all_grades(state: QuestionState) -> list[Grades]:
+    """Of the rollouts by id, then of those that saw a context."""
+    return [grades for _, grades in sorted(state.grades.items())] + [drawn.grades for drawn in state.context_rollouts]
 
 
 def explain_broken_verifier(found: Measurement) -> str | None:
     """The message where the verifier failed on every single response, else None."""
     failures = _failures(found)[len(found.pilot_failures) :]
-    if not failures or len(failures) < sum(len(state.rollouts) for state in found.states):
+    if not failures or len(failures) < sum(len(_all_grades(state)) for state in found.states):
         return None
     question_id, failure = failures[-1]
     return (

@@ -38,7 +38,8 @@ def plan_run(instruments: Instruments) -> Plan:
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
     Given rollouts cost nothing to sample; their base rollouts are scored as well as their paths.
     A pilot is counted for the wanted questions only; each question that it leaves out costs as much again.
-    Sampling speed is that of the probe, a quarter of a round.
+    Sampling speed is that of the probe, a quarter of a round; for rollouts with contexts a larger teacher is taken to
+    be slower in proportion to its parameters, and to write as much as the student.
     """
     config = instruments.config
     questions = instruments.questions()
@@ -55,13 +56,17 @@ def plan_run(instruments: Instruments) -> Plan:
     branches = count * instruments.allocation.ceiling(pairs)
     summaries = 2 * count * len(instruments.summarisers)  # as many as there can be, as long as responses
     generated = round((on_policy + summaries) * length + branches * length / 2)
+    in_context = count * config.context_rollouts
+    writers = (instruments.student, *(teacher.model for teacher in instruments.teachers)) if in_context else ()
+    slower = sum(max(1.0, model.parameters / instruments.student.parameters) for model in writers)
+    paced = generated + in_context * slower * length  # tokens of the student that take as long
     scored = count * config.paths * length
     if instruments.given is not None:
         scored = instruments.given.count_tokens("path", "base")
-    seconds = generated * probe.sample_s / probe.generated_tokens + scored * probe.score_s / (len(probed) * length)
+    seconds = paced * probe.sample_s / probe.generated_tokens + scored * probe.score_s / (len(probed) * length)
     return Plan(
-        rollouts=on_policy + branches,
-        generated_tokens=generated,
+        rollouts=on_policy + branches + in_context * len(writers),
+        generated_tokens=generated + round(in_context * len(writers) * length),
         scored_tokens=round(scored * (1 + len(instruments.teachers))),
         seconds=seconds,
         memory_bytes=_memory(instruments),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.loader import Loader
 from hydrometer.diagnosis.prompt_options import PromptOptions
+from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.teachers import FRAMES, PEER, SELF, SUMMARISED, ContextSpec, Frame, TeacherSpec, needs_demonstrations
@@ -59,6 +60,31 @@ def build_teacher(
         peer=(context.argument or spec.model) if context.name == PEER else None,
         summariser=(config.summariser or own) if context.name in SUMMARISED else None,
     )
+
+
+def build_context_samplers(
+    teachers: Sequence[Teacher], config: DiagnoseConfig, settings: SamplingSettings
+) -> dict[str, Sampler]:
+    """What draws each teacher's own rollouts, by teacher name; none unless `context_rollouts` asks for some.
+
+    Raises:
+        SpecError: a teacher that can score but not write.
+    """
+    if not config.context_rollouts:
+        return {}
+    samplers: dict[int, Sampler] = {}
+    for teacher in teachers:
+        if id(teacher.model) in samplers:
+            continue
+        try:
+            samplers[id(teacher.model)] = build_sampler(teacher.model, settings, batch_size=config.batch_size)
+        except TypeError as error:
+            raise SpecError(
+                f"Teacher '{teacher.name}' ({teacher.model.spec}) can score tokens but not write any, and "
+                f"--context-rollouts {config.context_rollouts} asks for rollouts by every teacher.\n"
+                "Leave --context-rollouts out, or give a model that can be sampled from."
+            ) from error
+    return {teacher.name: samplers[id(teacher.model)] for teacher in teachers}
 
 
 def build_peers(

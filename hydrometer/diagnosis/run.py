@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from pydantic import ValidationError
 
-from hydrometer.alignment import ObjectiveInfo, summarise
+from hydrometer.alignment import ObjectiveInfo, accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
 from hydrometer.artifacts import (
@@ -33,6 +33,7 @@ from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
+from hydrometer.diagnosis.in_context import describe_truncation
 from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
 from hydrometer.diagnosis.rounds import Cost, Rounds
@@ -41,7 +42,7 @@ from hydrometer.diagnosis.tables import build_tables
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
-from hydrometer.types import Task
+from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
 _GAP_WORTH_SAYING = 1e-3
@@ -162,6 +163,10 @@ def _write_results(
     )
     summary["candidate_set"] = _candidate_set(instruments)
     summary["analyses"]["sequence_tilt"] = sequence_tilt(tables["log_ratios"])
+    written = tables["context_rollouts"]
+    summary["analyses"]["in_context"] = (
+        [] if written.is_empty() else accuracy_by_difficulty(written, tables["questions"], baseline=STUDENT)
+    )
     advice, summary["analyses"]["advice"] = advise(
         summary, nodes=tables["nodes"], alignment=tables["alignment"], rollouts=tables["rollouts"]
     )
@@ -229,6 +234,7 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
                 f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions "
                 f"({reasons[0]})."
             )
+    notes += describe_truncation(found.states)
     notes += describe_grading(found, instruments.config.grading)
     total = sum(len(state.of_kind("base")) for state in found.states)
     truncated = sum(r.truncated for state in found.states for r in state.of_kind("base"))

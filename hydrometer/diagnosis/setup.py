@@ -10,7 +10,14 @@ from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
 from hydrometer.diagnosis.loader import Loader
 from hydrometer.diagnosis.prompt_options import PromptOptions, read_prompt_options
-from hydrometer.diagnosis.roles import Teacher, Writer, build_peers, build_summarisers, build_teacher
+from hydrometer.diagnosis.roles import (
+    Teacher,
+    Writer,
+    build_context_samplers,
+    build_peers,
+    build_summarisers,
+    build_teacher,
+)
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
@@ -37,6 +44,8 @@ class Instruments:
     prompts: PromptOptions
     peers: Mapping[str, Writer]
     summarisers: Mapping[str, Writer]
+    context_samplers: Mapping[str, Sampler]
+    """By teacher name, where teachers are to write rollouts of their own."""
     given: GivenRollouts | None = None
     """Rollouts that are there already; None where the run samples its own."""
 
@@ -132,6 +141,7 @@ def build_instruments(
         prompts=prompts,
         peers=peers,
         summarisers=summarisers,
+        context_samplers=build_context_samplers(ready, config, settings),
         given=given,
     )
 

@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 
 from hydrometer.diagnosis.given.rollouts import FrozenPath
+from hydrometer.diagnosis.rounds import Drawn
 from hydrometer.models import CausalModel
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
@@ -38,6 +39,8 @@ class QuestionState:
     """By rollout id of the path."""
     rewards_to_go: dict[int, np.ndarray] = field(default_factory=dict)
     """[teacher, token] of counted rollouts by id, in nats, where they were scored (see `rewards`)."""
+    context_rollouts: list[Drawn] = field(default_factory=list)
+    """By teachers from their own prompts (`Rollout.model` is the teacher's name) and afresh by the student."""
     node_weights: dict[int, np.ndarray] = field(default_factory=dict)
     """Per position of each path, by its rollout id; 0 where the node was not chosen."""
     tree: PrefixTree = field(init=False)

@@ -9,6 +9,7 @@ import polars as pl
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
 from hydrometer.diagnosis.corridor import Measurement
+from hydrometer.diagnosis.in_context import list_context_rollouts
 from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
@@ -40,6 +41,7 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
         "token_scores": build_table("token_scores", token_scores),
         "log_ratios": build_table("log_ratios", log_ratio_rows(found.states)),
         "contexts": build_table("contexts", _contexts(instruments, found.states)),
+        "context_rollouts": build_table("context_rollouts", list_context_rollouts(found.states)),
         "alignment": build_table("alignment", alignment),
     }
     return tables, visit_log

@@ -24,6 +24,8 @@ class RunFiles(NamedTuple):
     alignment: pl.DataFrame
     contexts: pl.DataFrame
     token_scores: pl.DataFrame
+    advice: pl.DataFrame | None
+    """None where an older version wrote the run."""
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -36,9 +38,11 @@ def read_run(folder: Path) -> RunFiles:
         raise RunFolderError(f"{folder} is not a folder; give the folder of a finished run.")
     run = read_json(folder / "run.json")
     summary = read_json(folder / "summary.json")
-    names = [field for field in RunFiles._fields if field in TABLES]
+    names = [field for field in RunFiles._fields if field in TABLES and field != "advice"]
     tables = {name: _read_checked(folder / f"{name}.parquet", name) for name in names}
-    return RunFiles(name=folder.resolve().name, run=run, summary=summary, **tables)
+    advised = folder / "advice.parquet"
+    advice = _read_checked(advised, "advice") if advised.exists() else None
+    return RunFiles(name=folder.resolve().name, run=run, summary=summary, advice=advice, **tables)
 
 
 def _read_checked(path: Path, name: str) -> pl.DataFrame:

@@ -68,10 +68,24 @@
     return `${node.state} n${step}${value < 0 ? " neg" : ""}`;
   }
 
+  /* Whether the advice singles a token out: "train" or "skip", else "". */
+  function singledOut(node) {
+    const name = node.advice ? data.advice.names[node.advice[0]] : "";
+    return name === "undecided" ? "" : name;
+  }
+
+  function adviceText(node) {
+    if (!data.advice.arm) return "";
+    if (!node.advice) return `Advice (${data.advice.arm}): none, not a measured node of that arm.`;
+    const [code, signal, error] = node.advice;
+    const predicted = signal === null ? "no rule was fitted" : `predicted signal ${signed(signal, 4)}, standard error ${plain(error, 4)}`;
+    return `Advice (${data.advice.arm}): ${data.advice.names[code]}; ${predicted}.`;
+  }
+
   function describe(node, position) {
     const verdict = verdictOf(node);
     const value = verdict === null ? "not scored" : `cosine ${signed(verdict[VERDICT.cosine], 2)}`;
-    return `token ${position}: ${tokenText(node.token)}; ${value}${STATES[node.state] ? "; " + STATES[node.state] : ""}`;
+    return `token ${position}: ${tokenText(node.token)}; ${value}${STATES[node.state] ? "; " + STATES[node.state] : ""}${singledOut(node) ? "; advice: " + singledOut(node) : ""}`;
   }
 
   function drawTokens() {
@@ -83,7 +97,7 @@
     nodes.forEach((node, position) => {
       const button = element("button", {
         type: "button",
-        class: `tok ${tokenClass(node, scale)}`,
+        class: `tok ${tokenClass(node, scale)}${singledOut(node) ? ` advice-${singledOut(node)}` : ""}`,
         "aria-label": describe(node, position),
         "aria-pressed": String(position === view.node),
         tabindex: position === view.node ? "0" : "-1",
@@ -110,7 +124,9 @@
       entry("uncertain sign", swatch("uncertain neg"), swatch("uncertain")),
       entry("no difference in success", swatch("equal")),
       entry("no direction or not scored", swatch("none")),
-      entry("not measured", swatch("unmeasured")));
+      entry("not measured", swatch("unmeasured")),
+      ...["train", "skip"].filter((name) => currentPath().nodes.some((node) => singledOut(node) === name))
+        .map((name) => entry(`advice for ${data.advice.arm}: ${name}`, swatch(`advice-${name}`))));
   }
 
   function selectNode(position, focus) {
@@ -216,6 +232,7 @@
         ["success gap", plain(node.numbers[NODE.gap], 2)], ["entropy, nats", plain(node.numbers[NODE.entropy], 2)],
         ["kept mass", plain(node.numbers[NODE.mass], 2), "student probability on kept candidates"],
       ]));
+    if (adviceText(node)) host.append(element("p", { class: "hint advice" }, adviceText(node)));
     if (node.candidates.length) host.append(candidateTable(node));
     else host.append(element("p", { class: "absent" }, "No candidate is stored here."));
     if (node.hidden) host.append(element("p", { class: "hint" }, `${node.hidden} more candidates are in candidates.parquet.`));
@@ -255,15 +272,27 @@
     const question = data.questions[view.question];
     const [rate, low, high] = question.success;
     const interval = low === null || high === null ? "" : ` [${plain(low, 2)}, ${plain(high, 2)}]`;
-    const context = Object.hasOwn(question.contexts, view.teacher) ? question.contexts[view.teacher] : null;
     byId("question-summary").textContent =
-      `Question, answer, what the teacher saw (student right in ${question.correct ?? "–"} of ${question.rollouts ?? "–"} base rollouts, ${plain(rate, 2)}${interval})`;
+      `Question, answer, what the teachers saw (student right in ${question.correct ?? "–"} of ${question.rollouts ?? "–"} base rollouts, ${plain(rate, 2)}${interval})`;
     byId("question-prompt").textContent = `${question.prompt}\n\nAnswer: ${question.answer}`;
-    const note = byId("question-context");
-    if (!context) return note.replaceChildren();
-    note.replaceChildren(context.skipped
-      ? element("p", { class: "absent" }, `${view.teacher} was skipped for this question: ${context.reason || "no reason was recorded"}`)
-      : element("div", {}, element("p", {}, `What ${view.teacher} saw:`), element("pre", {}, context.prompt)));
+    const names = Object.keys(question.contexts).sort((a, b) => (b === view.teacher) - (a === view.teacher));
+    byId("question-context").replaceChildren(
+      element("p", {}, "What each teacher saw, the chosen one first:"),
+      ...names.map((name) => contextOf(name, question.contexts[name], question.prompts, name === view.teacher)));
+  }
+
+  function contextOf(name, context, prompts, open) {
+    const notes = [];
+    if (context.demos.length) notes.push(`rollout${context.demos.length > 1 ? "s" : ""} ${context.demos.join(", ")}${context.by ? ` of ${context.by}` : ""} shown`);
+    if (context.demos.length && context.summariser) notes.push(`summed up by ${context.summariser}`);
+    if (context.skipped) notes.push(`skipped for this question: ${context.reason || "no reason was recorded"}`);
+    const summary = element("summary", {}, element("bdi", {}, name), notes.length ? ` (${notes.join("; ")})` : "");
+    const text = context.prompt === null
+      ? element("p", { class: "absent" }, "Nothing: it was not asked.")
+      : element("pre", {}, prompts[context.prompt]);
+    const made = element("details", { class: "seen" }, summary, text);
+    made.open = open;
+    return made;
   }
 
   function draw() {

@@ -59,10 +59,14 @@ def format_percent(value: float | None, digits: int = 0) -> str:
 
 
 def format_unit(value: float | None, unit: str) -> str:
-    """A number of a metric: `cosine` two decimals, `rate` three, `share` a percentage."""
+    """A number: `cosine` two decimals, `rate` three, `share` a percentage, `percent_points` signed, `number` plain."""
     match unit:
         case "share":
             return format_percent(value)
+        case "percent_points":
+            return ABSENT if value is None or not math.isfinite(value) else f"{format_signed(100.0 * value, 0)} points"
+        case "number":
+            return format_number(value)
         case "rate":
             return format_signed(value, 3)
         case _:

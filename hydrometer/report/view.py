@@ -8,6 +8,7 @@ from typing import Any
 
 import polars as pl
 
+from hydrometer.report.analyses import build_advice, build_analyses
 from hydrometer.report.arms import NO_TEACHER, arm_key, arm_label, build_arms
 from hydrometer.report.axis import build_axis
 from hydrometer.report.files import RunFiles
@@ -41,6 +42,8 @@ def build_view(files: RunFiles) -> Json:
         "axes": {
             name: _axis(arms, splits) for name, splits in (("ranking", ["all"]), ("outcome", ["correct", "incorrect"]))
         },
+        "analyses": build_analyses(files.summary),
+        "advice": build_advice(files.summary),
         "tests": build_tests(files.summary.get("tests")),
         "warnings": build_warnings(files.summary),
         "cost": _cost(files),

@@ -43,6 +43,15 @@ def visible_text(text: str, limit: int | None = None) -> str:
     return f"{shown}\n… {len(text) - limit:,} more characters"
 
 
+def visible_ends(text: str, limit: int) -> str:
+    """Running text of at most about `limit` characters: where it is longer, its middle is left out with a note."""
+    if len(text) <= limit:
+        return visible_text(text)
+    head, tail = text[: limit // 2], text[len(text) - limit // 2 :]
+    left_out = len(text) - len(head) - len(tail)
+    return f"{visible_text(head)}\n… {left_out:,} characters left out …\n{visible_text(tail)}"
+
+
 def _code_point(character: str) -> str | None:
     if character == " " or unicodedata.category(character) not in _INVISIBLE:
         return None

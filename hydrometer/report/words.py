@@ -39,6 +39,16 @@ _REASONS = {
     "no_question_with_a_difference": "no question shows a difference",
     "no_visit_log": "single rollouts were not at hand",
     "not_computed": "it was not computed",
+    "no_value": "there is no value",
+    "no_variation": "one of the two does not vary",
+    "no_variation_between_questions": "all questions say the same",
+    "no_baseline": "it is the baseline",
+    "no_shared_question": "no question has rollouts of both",
+    "nothing_kept": "nothing would be kept",
+    "nothing_proposed": "no node would be chosen",
+    "no_noise": "there is no noise",
+    "no_reward_to_go": "needs rewards to go (--objective minillm)",
+    "no_complete_group": "no group of this size is complete",
 }
 
 

@@ -11,7 +11,8 @@ from hydrometer.artifacts.schemas import KEYS
 
 def row(question_id: str = "q", rollout_id: int = 0, position: int = 0, token_id: int = 0, **changes: Any) -> dict:
     key = {"question_id": question_id, "rollout_id": rollout_id, "position": position, "token_id": token_id}
-    return key | {"teacher": "t", "teacher_logprob": -1.5, "teacher_rank": 2, "reward_to_go": None} | changes
+    rewards = dict.fromkeys(("reward_to_go", "reward_variance", "reward_success_covariance"))
+    return key | {"teacher": "t", "teacher_logprob": -1.5, "teacher_rank": 2} | rewards | changes
 
 
 def test_keys_stand_first_and_exist():

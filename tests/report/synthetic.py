@@ -260,7 +260,8 @@ def _add_scores(world: World, here: Measured, teacher: str, strength: float) -> 
     fields = {"reverse_kl": np.log(q / p), "forward_kl": q / p}
     for k, token in enumerate(here.ids):
         values = {f"field:{name}": f[k] for name, f in fields.items()}
-        scored = {"teacher_logprob": math.log(q[k]), "teacher_rank": k, "reward_to_go": None, **values}
+        rewards = dict.fromkeys(("reward_to_go", "reward_variance", "reward_success_covariance"))
+        scored = {"teacher_logprob": math.log(q[k]), "teacher_rank": k, **rewards, **values}
         world.rows["teacher_scores"].append({**here.key, "token_id": token, "teacher": teacher, **scored})
     full = {
         "reverse_kl_nats": float((p * np.log(p / q)).sum()),

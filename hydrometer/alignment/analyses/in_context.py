@@ -14,12 +14,14 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from hydrometer.alignment.entries import describe
-from hydrometer.alignment.intervals import Jackknife, jackknife
+from hydrometer.alignment.entries import NO_VALUE, describe
+from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife
 from hydrometer.success.rates import jeffreys_interval
 
 BINS = 3
 NO_BASELINE = "no_baseline"
+NO_SHARED_QUESTION = "no_shared_question"
+NO_VARIATION = "no_variation_between_questions"
 
 
 def accuracy_by_difficulty(
@@ -82,19 +84,19 @@ def _row(
 ) -> dict[str, Any]:
     total, correct = own.sum(0)
     low, high = jeffreys_interval(np.array([correct]), np.array([total]))
-    accuracy = jackknife(_accuracy, own.astype(np.float64), own[:, 0] > 0)
+    accuracy = jackknife(_accuracy, own.astype(np.float64), own[:, 0] > 0, limits=SHARE)
     row: dict[str, Any] = {
         "success_rate_from": float(rates.min()),
         "success_rate_to": float(rates.max()),
         "n_rollouts": int(total),
         "n_correct": int(correct),
-        "accuracy": describe(accuracy),
+        "accuracy": _describe(accuracy),
         "these_questions": [float(low[0]), float(high[0])],
         "gain": None,
         "gain_reason": NO_BASELINE,
     }
     if other is not None:
-        row |= {"gain": describe(_gain(own, other), reason="no_shared_question"), "gain_reason": None}
+        row |= {"gain": _describe(_gain(own, other), reason=NO_SHARED_QUESTION), "gain_reason": None}
     return row
 
 
@@ -103,7 +105,15 @@ def _gain(own: Int[np.ndarray, "question 2"], other: Int[np.ndarray, "question 2
     shared = (own[:, 0] > 0) & (other[:, 0] > 0)
     gaps = np.divide(own[:, 1], own[:, 0], out=np.zeros(len(own)), where=shared)
     gaps -= np.divide(other[:, 1], other[:, 0], out=np.zeros(len(own)), where=shared)
-    return jackknife(_accuracy, np.stack([shared.astype(np.float64), gaps], axis=1), shared)
+    return jackknife(_accuracy, np.stack([shared.astype(np.float64), gaps], axis=1), shared, limits=(-1.0, 1.0))
+
+
+def _describe(result: Jackknife, *, reason: str = NO_VALUE) -> dict[str, Any]:
+    """An estimate; where all questions say the same, an interval over questions would claim perfect precision."""
+    entry = describe(result, reason=reason)
+    if entry["interval"] and float(result.standard_error) == 0.0:
+        entry |= {"interval": None, "interval_reason": NO_VARIATION}
+    return entry
 
 
 def _accuracy(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:

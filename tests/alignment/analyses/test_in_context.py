@@ -60,3 +60,31 @@ def test_what_cannot_be_binned_is_refused():
         accuracy_by_difficulty(rows, questions)
     with pytest.raises(ValueError, match="'none' has no rollouts"):
         accuracy_by_difficulty(rows.with_columns(question_id=pl.lit("q0")), questions, baseline="none")
+
+
+def test_questions_that_all_agree_give_no_interval_of_width_0():
+    questions = pl.DataFrame({"question_id": [f"q{i}" for i in range(6)], "success_rate": [0.5] * 6})
+    rows = [
+        {"question_id": f"q{i}", "teacher": teacher, "rollout_id": r, "correct": correct}
+        for i in range(6)
+        for teacher, correct in (("none", False), ("answer", True))
+        for r in range(2)
+    ]
+    table = accuracy_by_difficulty(pl.DataFrame(rows), questions, baseline="none")
+    row = next(row for row in table if row["teacher"] == "answer" and row["bin"] is None)
+    for entry in (row["accuracy"], row["gain"]):
+        assert entry["value"] == 1.0
+        assert entry["interval"] is None
+        assert entry["interval_reason"] == "no_variation_between_questions"
+    assert 0.7 < row["these_questions"][0] < row["these_questions"][1] == 1.0
+
+
+def test_an_accuracy_has_no_interval_below_0():
+    questions = pl.DataFrame({"question_id": [f"q{i}" for i in range(8)], "success_rate": [0.5] * 8})
+    rows = [
+        {"question_id": f"q{i}", "teacher": "t", "rollout_id": r, "correct": i == 0 and r == 0}
+        for i in range(8)
+        for r in range(2)
+    ]
+    [row, _] = accuracy_by_difficulty(pl.DataFrame(rows), questions)
+    assert row["accuracy"]["interval"][0] == 0.0 < row["accuracy"]["value"] == 1 / 16

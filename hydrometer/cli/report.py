@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
 from hydrometer.report import build_report
 
@@ -17,4 +18,4 @@ def report(*folders: Path) -> None:
     if not folders:
         raise SpecError("report needs at least one run folder: hydrometer report DIR [DIR ...]")
     for folder in folders:
-        Console().print(str(build_report(folder)), soft_wrap=True, highlight=False, markup=False)
+        Console().print(printable(str(build_report(folder))), soft_wrap=True, highlight=False, markup=False)

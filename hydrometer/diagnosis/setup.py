@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from hydrometer.alignment.choice import NO_TEACHER
+from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.loader import Loader
 from hydrometer.diagnosis.prompt_options import PromptOptions, read_prompt_options
@@ -83,6 +84,7 @@ def build_instruments(
     Raises:
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
+    refuse_secrets(config.model_dump(mode="json"), "config")
     _refuse_contradictions(config)
     if student is None:
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded

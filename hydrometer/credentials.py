@@ -13,7 +13,8 @@ from hydrometer.errors import SpecError
 _SECRET_NAME = re.compile(r"(?:^|_)(?:TOKEN|KEY|APIKEY|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)$", re.IGNORECASE)
 _LEAST_CHARACTERS = 12
 """A shorter value is as likely to be a word (`EMPTY`, `none`) as a key."""
-_URL_LOGIN = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]*@")
+_URL_LOGIN = re.compile(r"(?<=:/)(/?)[^\s/@:]*:[^\s/@]*@")
+"""One slash is what a path makes of two."""
 HIDDEN = "***"
 
 
@@ -21,7 +22,7 @@ def hide_secrets(text: str) -> str:
     """`text` with every secret written as `***`."""
     for _, value in _secrets(os.environ):
         text = text.replace(value, HIDDEN)
-    return _URL_LOGIN.sub(f"{HIDDEN}@", text)
+    return _URL_LOGIN.sub(rf"\1{HIDDEN}@", text)
 
 
 def refuse_secrets(given: object, place: str) -> None:

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 user error (one message on stderr), 130 interrupted (resumable), 1 bug (traceback).
 """
 
+import json
 import os
 import signal
 import sys
@@ -53,6 +54,7 @@ def run_command(tokens: list[str]) -> int:
     errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     try:
         _refuse_missing_cwd()
+        _refuse_deep_json(tokens)
         _read_config_file(tokens)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
     except cyclopts.CycloptsError as error:
@@ -76,6 +78,19 @@ def _refuse_missing_cwd() -> None:
         raise UserError(
             f"The current directory cannot be used ({error.strerror}); it may have been deleted. Change to another one."
         ) from error
+
+
+def _refuse_deep_json(tokens: Sequence[str]) -> None:
+    """The parser reads values that begin like JSON, and nesting without end would end it."""
+    for token in tokens:
+        value = token.partition("=")[2] if token.startswith("--") else token
+        if value.lstrip()[:1] in ("{", "["):
+            try:
+                json.loads(value)
+            except ValueError:
+                continue  # told by who asked for the value
+            except RecursionError as error:
+                raise SpecError(f"'{token[:60]}...' is nested too deeply to be read.") from error
 
 
 def _read_config_file(tokens: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ from transformers.utils import logging
 from hydrometer.errors import SpecError
 from hydrometer.models.hub import HubRefusal, explain_unknown, is_hub_reachable
 from hydrometer.models.specs import ModelSpec
-from hydrometer.models.untrusted import check_config, check_folder, check_whole_model
+from hydrometer.models.untrusted import UntrustedError, check_config, check_folder, check_whole_model
 
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 """Kinds of layers whose keys and values of a prefix can be taken from those of a longer text."""
@@ -113,6 +113,8 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
+    if isinstance(error, UntrustedError):
+        return f"'{spec.text}' is not loaded: {error}"
     if spec.is_gguf or spec.is_folder:
         names = {entry.name for entry in Path(spec.source).iterdir()} if spec.is_folder else set()
         if not any(name.endswith(".safetensors") for name in names) and any(n.endswith(_PICKLES) for n in names):

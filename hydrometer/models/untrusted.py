@@ -18,11 +18,15 @@ _KERNELS = ("attn_implementation", "experts_implementation")
 _MOST_INDEX_BYTES = 256 << 20
 
 
+class UntrustedError(ValueError):
+    """A checkpoint that a loader should not be let near; the text says why."""
+
+
 def check_folder(folder: str) -> None:
     """Look at the files of a checkpoint or adapter folder.
 
     Raises:
-        ValueError: one of them is not a plain file, or an index of weights names anything but safetensors beside it.
+        UntrustedError: one of them is not a plain file, or an index of weights names more than safetensors beside it.
         OSError: a file cannot be read.
     """
     for path in sorted(Path(folder).iterdir()):
@@ -31,7 +35,7 @@ def check_folder(folder: str) -> None:
         try:
             refuse_special(path)
         except OSError as error:
-            raise ValueError(f"its file {path.name} cannot be used: {error}") from error
+            raise UntrustedError(f"its file {path.name} cannot be used: {error}") from error
         if path.name.endswith(".index.json"):
             _check_index(path)
 
@@ -40,10 +44,10 @@ def check_whole_model(folder: str) -> None:
     """Look whether a folder holds a model of its own.
 
     Raises:
-        ValueError: it is an adapter.
+        UntrustedError: it is an adapter.
     """
     if (Path(folder) / "adapter_config.json").exists():
-        raise ValueError(
+        raise UntrustedError(
             "it is an adapter, and not a model of its own. Give the model that it was trained on: MODEL#adapter=FOLDER"
         )
 
@@ -52,19 +56,19 @@ def check_config(source: str, **where: Any) -> None:
     """Look at the configuration of a folder or Hub model; `where` is what its loader takes.
 
     Raises:
-        ValueError: it asks for a kernel from the Hub, which is code.
+        UntrustedError: it asks for a kernel from the Hub, which is code.
     """
     settings, _ = PreTrainedConfig.get_config_dict(source, **where)
     for name, value in _entries(settings):
         if name.lstrip("_") in _KERNELS and "/" in str(value):
-            raise ValueError(f"its configuration asks for code from the Hub ('{name}' is {str(value)[:80]!r})")
+            raise UntrustedError(f"its configuration asks for code from the Hub ('{name}' is {str(value)[:80]!r})")
 
 
 def _check_index(path: Path) -> None:
     files = json.loads(read_plain_text(path, _MOST_INDEX_BYTES)).get("weight_map", {}).values()
     for name in dict.fromkeys(map(str, files)):
         if path.name.startswith("model.") and (Path(name).name != name or not name.endswith(".safetensors")):
-            raise ValueError(f"its {path.name} names '{name}', which is not a safetensors file beside it")
+            raise UntrustedError(f"its {path.name} names '{name}', which is not a safetensors file beside it")
 
 
 def _entries(settings: Any) -> Iterator[tuple[str, Any]]:

@@ -179,9 +179,10 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkey
 
 
 def test_a_link_in_the_way_of_a_file_is_replaced_and_its_target_left_alone(tmp_path: Path):
+    files = writers(tmp_path)
     other = tmp_path / "precious"
     other.write_bytes(b"mine")
-    for path, before in writers(tmp_path):
+    for path, before in files:
         os.symlink(other, f"{path}.partial")
         rewrite(path)
         assert path.read_bytes() != before

@@ -146,7 +146,7 @@ def read_table(path: Path) -> pl.DataFrame:
     """
     try:
         refuse_special(path)
-        return pl.read_parquet(path)
+        return pl.read_parquet(path, glob=False)  # a folder may be called "a[b]"
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: {path.parent} is not a finished run folder.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

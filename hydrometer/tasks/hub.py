@@ -157,7 +157,7 @@ def _read_file(file: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]
         return
     try:
         refuse_special(file)
-        frame = pl.read_parquet(file)
+        frame = pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SpecError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
     for number, row in enumerate(frame.iter_rows(named=True)):

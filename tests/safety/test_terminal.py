@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_runs import QUESTIONS, TINY, Command, tiny, write_rows
 
+import hydrometer
 from hydrometer.artifacts import read_table
 from hydrometer.cli.printable import printable
 
@@ -82,8 +83,12 @@ SURROUNDINGS = {
 }
 
 
+PACKAGE = str(Path(hydrometer.__file__).parents[1])
+HERE = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": PACKAGE}
+
+
 def command_line(arguments: list[str], folder: Path, **options: object) -> "subprocess.Popen[bytes]":
-    surroundings = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"} | options.pop("env", {})  # type: ignore[operator]
+    surroundings = os.environ | HERE | options.pop("env", {})  # type: ignore[operator]
     command = [sys.executable, "-m", "hydrometer.cli.main", *arguments]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.Popen(command, cwd=folder, env=surroundings, **pipes)  # type: ignore[call-overload]

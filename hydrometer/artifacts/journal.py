@@ -14,6 +14,7 @@ from typing import Any
 
 from hydrometer.artifacts.disk import translate_disk_errors
 from hydrometer.errors import RunFolderError
+from hydrometer.inputs import refuse_special
 
 Record = dict[str, Any]
 
@@ -23,6 +24,8 @@ class Journal:
 
     def __init__(self, path: Path):
         self.path = path
+        if path.is_symlink():
+            raise RunFolderError(f"{path} is a link to {path.readlink()}; a journal is only written in its own folder.")
         self.records, good_bytes = read_journal(path)
         with translate_disk_errors(path):
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
@@ -68,11 +71,12 @@ def read_journal(path: Path) -> tuple[list[Record], int]:
         RunFolderError: a line other than the last is damaged, or the file cannot be read.
     """
     try:
+        refuse_special(path)
         data = path.read_bytes()
     except FileNotFoundError:
         return [], 0
     except OSError as error:
-        raise RunFolderError(f"{path} cannot be read ({error.strerror}). Mend its permissions.") from error
+        raise RunFolderError(f"{path} cannot be read ({error.strerror or error}). Mend its permissions.") from error
     records: list[Record] = []
     start = 0
     while start < len(data):

@@ -16,8 +16,10 @@ from hydrometer.artifacts.disk import translate_disk_errors
 from hydrometer.artifacts.journal import Journal
 from hydrometer.artifacts.schemas import SCHEMA_VERSION
 from hydrometer.errors import RunFolderError
+from hydrometer.inputs import read_plain_text, refuse_special
 
 JOURNAL = "journal.jsonl"
+_MOST_JSON_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,8 @@ def refuse_used_folder(path: Path, *, resume: bool) -> None:
     Raises:
         RunFolderError: a file, other content, or a run without `resume`.
     """
+    if "\0" in str(path):
+        raise RunFolderError(f"--out {path}: a folder name cannot hold a NUL character.")
     if os.path.exists(path) and not os.path.isdir(path):
         raise RunFolderError(f"--out {path} is a file; a run needs a folder of its own.")
     try:
@@ -119,10 +123,10 @@ def read_json(path: Path) -> dict[str, Any]:
         RunFolderError: it is missing, is not JSON, or has another schema version (run.json).
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_plain_text(path, _MOST_JSON_BYTES))
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: {path.parent} is not a (finished) run folder.") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise RunFolderError(f"{path} cannot be read ({error}). Run again with --resume to rebuild it.") from error
     if not isinstance(value, dict):
         raise RunFolderError(f"{path} holds {type(value).__name__}, expected a JSON object.")
@@ -141,7 +145,8 @@ def read_table(path: Path) -> pl.DataFrame:
         RunFolderError: it is missing or damaged.
     """
     try:
-        return pl.read_parquet(path)
+        refuse_special(path)
+        return pl.read_parquet(path, glob=False)  # a folder may be called "a[b]"
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: {path.parent} is not a finished run folder.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
@@ -154,7 +159,8 @@ def read_table(path: Path) -> pl.DataFrame:
 def _replace(path: Path, data: bytes) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
-        with open(partial, "wb") as file:
+        partial.unlink(missing_ok=True)  # left by a kill, or a link that somebody put there to have its target written
+        with open(partial, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -3,6 +3,8 @@
 Exit codes: 0 done, 2 user error (one message on stderr), 130 interrupted (resumable), 1 bug (traceback).
 """
 
+import json
+import os
 import signal
 import sys
 import tomllib
@@ -17,6 +19,7 @@ from rich.console import Console
 from hydrometer import __version__
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError, UserError
+from hydrometer.inputs import read_plain_text
 
 app = App(
     name="hydrometer",
@@ -59,6 +62,8 @@ def run_command(tokens: list[str]) -> int:
     """Run one command line and return its exit code; bugs are raised."""
     errors = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
     try:
+        _refuse_missing_cwd()
+        _refuse_deep_json(tokens)
         _read_config_file(tokens)
         app(tokens, exit_on_error=False, print_error=False, result_action="return_none")
     except cyclopts.CycloptsError as error:
@@ -68,10 +73,33 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        kept = " Finished rounds are kept; go on with --resume and the same --out."
-        errors.print(f"hydrometer: interrupted.{kept if tokens[0] == 'diagnose' and '--dry-run' not in tokens else ''}")
+        is_run = tokens[:1] == ["diagnose"] and "--dry-run" not in tokens
+        kept = " Finished rounds are kept; go on with --resume and the same --out." if is_run else ""
+        errors.print(f"hydrometer: interrupted.{kept}")
         return 130
     return 0
+
+
+def _refuse_missing_cwd() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"The current directory cannot be used ({error.strerror}); it may have been deleted. Change to another one."
+        ) from error
+
+
+def _refuse_deep_json(tokens: Sequence[str]) -> None:
+    """The parser reads values that begin like JSON, and nesting without end would end it."""
+    for token in tokens:
+        value = token.partition("=")[2] if token.startswith("--") else token
+        if value.lstrip()[:1] in ("{", "["):
+            try:
+                json.loads(value)
+            except ValueError:
+                continue  # told by who asked for the value
+            except RecursionError as error:
+                raise SpecError(f"'{token[:60]}...' is nested too deeply to be read.") from error
 
 
 def _read_config_file(tokens: Sequence[str]) -> None:
@@ -83,14 +111,16 @@ def _read_config_file(tokens: Sequence[str]) -> None:
         return
     path = Path(given[-1])
     try:
-        options = tomllib.loads(path.read_text(encoding="utf-8"))
+        options = tomllib.loads(read_plain_text(path))
     except FileNotFoundError as error:
         raise SpecError(f"--config {path}: there is no such file.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # ValueError: also text that is not UTF-8, endless numbers
         raise SpecError(f"--config {path} is not readable TOML: {error}.") from error
     sections = [name for name, value in options.items() if isinstance(value, dict)]
     if sections:
         raise SpecError(f"--config {path}: '{sections[0]}' is a section; options stand at the top level of the file.")
+    if "config" in options:
+        raise SpecError(f"--config {path}: a file of options cannot name another one; put all options into one file.")
     app.config = (cyclopts.config.Toml(path, use_commands_as_keys=False),)
 
 

@@ -22,7 +22,7 @@ def build_progress(*, quiet: bool) -> Iterator[Progress]:
         yield _Lines(console)
         return
     display = Display(
-        TextColumn("{task.description:<22}"),
+        TextColumn("{task.description:<22}", markup=False),
         BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -48,7 +48,7 @@ class _Bars:
         self.cost = ""
 
     def stage(self, name: str, total: int) -> None:
-        self.task = self.display.add_task(name, total=total, cost=self.cost)
+        self.task = self.display.add_task(printable(name), total=total, cost=self.cost)
 
     def advance(self, steps: int, *, total: int | None = None) -> None:
         if self.task is not None:
@@ -76,10 +76,10 @@ class _Lines:
         self.began = self.last = time.monotonic()
 
     def stage(self, name: str, total: int) -> None:
-        self.name, self.done, self.total = name, 0, total
+        self.name, self.done, self.total = printable(name), 0, total
         self.began = self.last = time.monotonic()
         self.replayed = 0
-        self.console.print(f"{name}: {total:,}", soft_wrap=True)
+        self.console.print(f"{self.name}: {total:,}", soft_wrap=True)
 
     def advance(self, steps: int, *, total: int | None = None) -> None:
         self.done += steps

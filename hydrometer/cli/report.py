@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError, UserError
 from hydrometer.report import build_report
 
@@ -24,7 +25,7 @@ def report(*folders: Path, json: bool = False) -> None:
     built = []
     for folder in folders:
         built.append(str(build_report(folder)))
-        screen.print(built[-1], soft_wrap=True)
+        screen.print(printable(built[-1]), soft_wrap=True)
     compared = _compare(folders, screen) if len(folders) > 1 else {}
     if json:
         sys.stdout.write(json_format.dumps({"reports": built, **compared}, allow_nan=False) + "\n")
@@ -34,7 +35,6 @@ def _compare(folders: tuple[Path, ...], screen: Console) -> dict[str, object]:
     """Print the comparison, or why there is none; the reports are built either way."""
     from hydrometer.alignment.comparison import compare_runs
     from hydrometer.cli.comparison import print_comparison
-    from hydrometer.cli.printable import printable
 
     try:
         comparison = compare_runs(folders)

@@ -4,11 +4,11 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.inputs import read_plain_text
 from hydrometer.models.prompting import PromptFormat, parse_template_kwargs
 from hydrometer.teachers import FRAMES, Frame, TeacherSpec, TemplateFile, read_templates
 from hydrometer.types import STUDENT, Message, Question
@@ -112,6 +112,6 @@ def _read_chat_templates(given: Sequence[str], teachers: Sequence[TeacherSpec]) 
 
 def _read_file(path: str, option: str) -> str:
     try:
-        return Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+        return read_plain_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise SpecError(f"{option}: the file cannot be read ({error}).") from error

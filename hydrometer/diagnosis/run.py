@@ -28,6 +28,7 @@ from hydrometer.artifacts import (
     write_json,
     write_table,
 )
+from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
 from hydrometer.diagnosis.corridor import Measurement, measure
@@ -117,6 +118,7 @@ def run_diagnosis(
     config = instruments.config
     torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
     identity = describe_run(instruments)
+    refuse_secrets(identity, "run.json")  # also what files and chat templates brought in
     refuse_used_folder(out, resume=resume)  # told before the check takes its time
     with torch_threads(config.threads):
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None

@@ -5,6 +5,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 
 from hydrometer.alignment.choice import NO_TEACHER
+from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
@@ -96,6 +97,7 @@ def build_instruments(
     Raises:
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
+    refuse_secrets(config.model_dump(mode="json"), "config")
     sources = open_sources(config)
     config = sources.resolve(config)
     _refuse_contradictions(config)

@@ -9,6 +9,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
+from hydrometer.models.untrusted import check_folder
+
 _WEIGHTS = "adapter_model.safetensors"
 _CONFIG = "adapter_config.json"
 
@@ -38,6 +40,7 @@ def merge_adapter(network: PreTrainedModel, folder: str) -> PreTrainedModel:
 
 
 def _check_folder(folder: str) -> None:
+    check_folder(folder)
     names = set(os.listdir(folder))
     if _CONFIG not in names:
         raise ValueError(f"its adapter '{folder}' has no {_CONFIG}")

@@ -18,6 +18,7 @@ from transformers.utils import logging
 from hydrometer.errors import SpecError
 from hydrometer.models.hub import HubRefusal, explain_unknown, is_hub_reachable
 from hydrometer.models.specs import ModelSpec
+from hydrometer.models.untrusted import UntrustedError, check_config, check_folder, check_whole_model
 
 _ATTENTION = frozenset({"full_attention", "sliding_attention", "chunked_attention"})
 """Kinds of layers whose keys and values of a prefix can be taken from those of a longer text."""
@@ -64,6 +65,10 @@ def _read(spec: ModelSpec, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
     else:
         only_local = not spec.is_folder and not is_hub_reachable(spec)
         where: dict[str, Any] = {"revision": spec.revision or "main", "local_files_only": only_local}
+        if spec.is_folder:
+            check_folder(spec.source)
+            check_whole_model(spec.source)
+        check_config(spec.source, **where)
         tokenizer = AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False, **where)
         loaded = AutoModelForCausalLM.from_pretrained(
             spec.source,
@@ -108,6 +113,8 @@ def _quiet_transformers() -> Iterator[None]:
 
 
 def _explain_load_failure(spec: ModelSpec, error: Exception) -> str:
+    if isinstance(error, UntrustedError):
+        return f"'{spec.text}' is not loaded: {error}"
     if spec.is_gguf or spec.is_folder:
         names = {entry.name for entry in Path(spec.source).iterdir()} if spec.is_folder else set()
         if not any(name.endswith(".safetensors") for name in names) and any(n.endswith(_PICKLES) for n in names):

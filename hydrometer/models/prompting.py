@@ -53,8 +53,8 @@ def _read_kwargs(text: str) -> dict[str, Any]:
     if text.lstrip().startswith("{"):
         try:
             given = json.loads(text)
-        except ValueError as error:
-            raise SpecError(f"--chat-template-kwargs '{text}' is not JSON ({error}).") from error
+        except (ValueError, RecursionError) as error:
+            raise SpecError(f"--chat-template-kwargs '{text[:200]}' is not JSON ({error}).") from error
         return dict(given)
     name, equals, value = text.partition("=")
     if not equals or not name.strip().isidentifier():
@@ -63,7 +63,7 @@ def _read_kwargs(text: str) -> dict[str, Any]:
         )
     try:
         return {name.strip(): json.loads(value)}
-    except ValueError:
+    except (ValueError, RecursionError):
         return {name.strip(): value}
 
 

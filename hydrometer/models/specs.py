@@ -6,7 +6,9 @@ HUB_ID[@REVISION]    FOLDER    bundled:NAME    gguf:FILE    and #adapter=FOLDER 
 import os
 from dataclasses import dataclass
 
+from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.inputs import open_plain
 from hydrometer.models.family import FAMILY, family_folder
 
 _ADAPTER = "#adapter="
@@ -41,8 +43,10 @@ def parse_model_spec(text: str) -> ModelSpec:
 
     Raises:
         UnknownNameError: `bundled:` with a name that is not in the family, or another word before a colon.
-        SpecError: an empty spec, a folder or file that is not there, or a kind this version cannot load.
+        SpecError: a spec with a password in it, an empty spec, a folder or file that is not there, or a kind this
+            version cannot load.
     """
+    refuse_secrets(text, "The model spec")
     if is_folder(text):
         return ModelSpec(text, os.path.expanduser(text))
     base, mark, adapter = text.rpartition(_ADAPTER)
@@ -75,13 +79,13 @@ def parse_model_spec(text: str) -> ModelSpec:
 
 def _gguf_file(text: str, path: str) -> str:
     file = os.path.expanduser(path)
-    if not os.path.isfile(file):
+    if not os.path.exists(file):
         raise SpecError(f"'{text}': there is no file '{path}'. Expected gguf:FILE, e.g. gguf:models/model.gguf")
     try:
-        with open(file, "rb") as opened:
+        with open_plain(file) as opened:
             magic = opened.read(4)
     except OSError as error:
-        raise SpecError(f"'{text}': the file cannot be read ({error.strerror}).") from error
+        raise SpecError(f"'{text}': the file cannot be read ({error.strerror or error}).") from error
     if magic != b"GGUF":
         raise SpecError(f"'{text}' is not a GGUF file (it begins with {magic!r}, not b'GGUF').")
     return file

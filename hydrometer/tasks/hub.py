@@ -19,6 +19,7 @@ from typing import Any, Literal, NamedTuple
 import polars as pl
 
 from hydrometer.errors import SpecError
+from hydrometer.inputs import refuse_special
 from hydrometer.tasks.columns import build_question, choose_verifier
 from hydrometer.tasks.rows import QuestionSet, Split, drop_repeated, expand, hash_of, read_rows, split_held_out
 from hydrometer.types import Question
@@ -114,7 +115,10 @@ def _choose_files(source: _Source) -> list[tuple[Part, Path]]:
     """Parquet files, or JSON-lines files where there are none, each with the part of the data set it belongs to."""
     spec, folder = source.spec, source.folder
     root = folder / source.config if source.config else folder
-    found = {suffix: sorted(root.rglob(f"*{suffix}")) for suffix in (".parquet", ".jsonl", ".jsonl.gz")}
+    found = {
+        suffix: sorted(file for file in root.rglob(f"*{suffix}") if not file.is_dir())
+        for suffix in (".parquet", ".jsonl", ".jsonl.gz")
+    }
     files = found[".parquet"] or sorted([*found[".jsonl"], *found[".jsonl.gz"]])
     if not files:
         at = f" (configuration {source.config})" if source.config else ""
@@ -152,7 +156,8 @@ def _read_file(file: Path, folder: Path) -> Iterator[tuple[str, dict[str, Any]]]
             yield f"{name} line {number}", row
         return
     try:
-        frame = pl.read_parquet(file)
+        refuse_special(file)
+        frame = pl.read_parquet(file, glob=False)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise SpecError(f"{file} cannot be read: {' '.join(str(error).split())[:200]}") from error
     for number, row in enumerate(frame.iter_rows(named=True)):

@@ -209,6 +209,8 @@ class IsolatedVerifier:
                 return done
         except TimeoutError:
             failure = VerifierFailure("time", f"it took more than {self.limits.time_s:g} s")
+        except (ValueError, RecursionError):
+            failure = VerifierFailure("died", "it wrote into the channel of the replies")
         except _Died:
             failure = VerifierFailure("died", child.explain_death())
         except BaseException:  # Ctrl-C: replies are still under way

@@ -1,7 +1,9 @@
 """Questions held in memory, read from JSON-lines files (plain or gzipped), and how they fall into splits."""
 
+import contextlib
 import gzip
 import hashlib
+import io
 import json
 import os
 import zlib
@@ -11,10 +13,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydrometer.errors import SpecError
+from hydrometer.inputs import open_plain
 from hydrometer.types import Message, Question
 
 Split = Literal["train", "diagnose", "test"]
 SPLITS: tuple[Split, ...] = ("train", "diagnose", "test")
+MOST_ROW_CHARACTERS = 16 << 20
+MOST_FILE_CHARACTERS = 1 << 30
+"""Of unpacked text; all rows are held in memory. A packed file of a few MiB can hold more than any machine does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,14 +85,37 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         SpecError: the file cannot be read, or a line is not a JSON object of real text (no unpaired surrogates).
     """
-    opener = gzip.open if path.suffix == ".gz" else open
     try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
+        with contextlib.ExitStack() as opened:
+            packed: Any = opened.enter_context(open_plain(path))
+            plain = opened.enter_context(gzip.GzipFile(fileobj=packed)) if path.suffix == ".gz" else packed
+            file = opened.enter_context(io.TextIOWrapper(plain, encoding="utf-8-sig"))
+            for number, line in enumerate(_bounded_lines(file, path), 1):
                 if line.strip():
                     yield number, _parse_row(line, f"{path}, line {number}")
     except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise SpecError(f"{path} cannot be read: {error}.") from error
+
+
+def _bounded_lines(file: io.TextIOWrapper, path: Path) -> Iterator[str]:
+    """Lines, without ever holding more of a line than the limit.
+
+    Raises:
+        SpecError: a line, or all of them together, are too long.
+    """
+    total = 0
+    number = 0
+    while line := file.readline(MOST_ROW_CHARACTERS + 1):
+        number += 1
+        total += len(line)
+        if len(line) > MOST_ROW_CHARACTERS:
+            raise SpecError(f"{path}, line {number}: it has more than {MOST_ROW_CHARACTERS:,} characters.")
+        if total > MOST_FILE_CHARACTERS:
+            raise SpecError(
+                f"{path} holds more than {MOST_FILE_CHARACTERS:,} characters of text (line {number} goes beyond); all "
+                "of it would have to fit into memory. Give a file with fewer questions."
+            )
+        yield line
 
 
 def _parse_row(line: str, place: str) -> dict[str, Any]:

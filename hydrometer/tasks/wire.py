@@ -42,6 +42,15 @@ def encode_reply(reply: Grades | VerifierFailure) -> bytes:
 
 
 def decode_reply(line: bytes) -> Grades | VerifierFailure:
-    """The inverse of `encode_reply`."""
+    """The inverse of `encode_reply`.
+
+    Raises:
+        ValueError: it is no reply of ours, but something that the verifier wrote in its place.
+    """
     fields = json.loads(line)
-    return VerifierFailure(*fields) if len(fields) == 2 else Grades(Score(*fields[:3]), Score(*fields[3:]))
+    match fields:
+        case [str(), str()]:
+            return VerifierFailure(*fields)
+        case [float() | int(), bool(), bool(), float() | int(), bool(), bool()]:
+            return Grades(Score(*fields[:3]), Score(*fields[3:]))
+    raise ValueError("not a reply")

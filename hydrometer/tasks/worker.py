@@ -27,6 +27,7 @@ _SET_DEATH_SIGNAL = 1
 def serve(verifier_name: str, memory_bytes: int, parent: int) -> None:
     """Load a verifier, say so, then grade batches until stdin ends."""
     die_with(parent)
+    own = os.getpid()
     requests, replies = _take_over_streams()
     try:
         verifier = load_verifier(verifier_name)
@@ -34,10 +35,19 @@ def serve(verifier_name: str, memory_bytes: int, parent: int) -> None:
         replies.write(encode_reply(VerifierFailure("raised", str(error))))
         return
     limit_memory(memory_bytes)
+    _end_copies(own)
     replies.write(READY)
     for line in requests:
         for question, response in decode_batch(line):
-            replies.write(encode_reply(grade_one(verifier, question, response)))
+            reply = encode_reply(grade_one(verifier, question, response))
+            _end_copies(own)
+            replies.write(reply)
+
+
+def _end_copies(own: int) -> None:
+    """End a copy of this process that a verifier made (`os.fork`) and let go on: it would answer a second time."""
+    if os.getpid() != own:
+        os._exit(0)
 
 
 def grade_one(verifier: Verifier, question: Question, response: str) -> Grades | VerifierFailure:

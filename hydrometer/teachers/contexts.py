@@ -7,13 +7,12 @@ nothing in a question's text can reach an attribute or be expanded twice.
 `empty:CONTEXT` is a control: the same frame with every content slot replaced by filler of the same number of tokens.
 """
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.inputs import read_plain_text
 from hydrometer.types import Message
 
 
@@ -121,7 +120,7 @@ def parse_context(text: str) -> ContextSpec:
         return ContextSpec(head)
     if rest.startswith("@"):
         try:
-            rest = Path(os.path.expanduser(rest[1:])).read_text(encoding="utf-8").strip()
+            rest = read_plain_text(rest[1:]).strip()
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"'{text}': the rule file cannot be read ({error}).") from error
     if not rest.strip():

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
 from hydrometer.models.specs import is_folder
 from hydrometer.teachers.contexts import FRAMES, ContextSpec, parse_context
@@ -33,8 +34,9 @@ def parse_teacher(text: str) -> TeacherSpec:
 
     Raises:
         UnknownNameError: an unknown context.
-        SpecError: an empty model.
+        SpecError: an empty model, or a spec with a password in it.
     """
+    refuse_secrets(text, "The teacher spec")
     named = _NAMED.match(text)
     name, rest = (named[1], named[2]) if named else (text, text)
     found = _CONTEXT.search(rest)

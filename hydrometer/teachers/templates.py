@@ -15,14 +15,13 @@ section is taken to its last character, so whether the response begins on a new 
 """
 
 import hashlib
-import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
 from hydrometer.errors import SpecError, UnknownNameError
+from hydrometer.inputs import read_plain_text
 from hydrometer.teachers.contexts import FRAMES, Frame
 
 _SECTIONS = ("system", "user", "assistant")
@@ -63,7 +62,7 @@ def read_templates(texts: Sequence[str]) -> dict[str, TemplateFile]:
         if name in found:
             raise SpecError(f"--template '{text}': '{name}' has a template already ({found[name].path}).")
         try:
-            content = Path(os.path.expanduser(path)).read_text(encoding="utf-8")
+            content = read_plain_text(path)
         except (OSError, UnicodeDecodeError) as error:
             raise SpecError(f"--template '{text}': the file cannot be read ({error}).") from error
         found[name] = TemplateFile(parse_template(content, name, path), path, content)

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -160,17 +161,33 @@ def rewrite(path: Path) -> None:
             write_text(path, "other")
 
 
-def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     files = writers(tmp_path)
     assert len(files) == 3
     for path, before in files:
-        os.symlink("/dev/full", f"{path}.partial")
-        with pytest.raises(DiskError, match=rf"No space left while writing {path}.*--resume"):
-            rewrite(path)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(DiskError, match=rf"No space left while writing {path}.*--resume"):
+                rewrite(path)
         assert path.read_bytes() == before
         assert not os.path.lexists(f"{path}.partial")
         rewrite(path)
         assert path.read_bytes() != before
+
+
+def test_a_link_in_the_way_of_a_file_is_replaced_and_its_target_left_alone(tmp_path: Path):
+    files = writers(tmp_path)
+    other = tmp_path / "precious"
+    other.write_bytes(b"mine")
+    for path, before in files:
+        os.symlink(other, f"{path}.partial")
+        rewrite(path)
+        assert path.read_bytes() != before
+        assert not path.is_symlink()
+    assert other.read_bytes() == b"mine"
 
 
 def test_a_folder_that_is_gone_is_told(tmp_path: Path):

@@ -24,6 +24,7 @@ from hydrometer.errors import RunFolderError, UserError
 
 CONTROLS = ("empty:", "wrong_answer")
 """Contexts that exist to be compared with; nobody should train with them."""
+_LINE_ENDS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}
 SEPARATED, RECOMMENDED, LEADING = "separated", "recommended", "leading"
 
 
@@ -59,8 +60,13 @@ def write_trl_rows(folder: Path, target: Path) -> TrlExport:
         UserError: see `trl_rows`; also DiskError where the disk refuses.
     """
     export = trl_rows(folder)
-    write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in export.rows))
+    write_text(target, "".join(_json_line(row) for row in export.rows))
     return export
+
+
+def _json_line(row: Mapping[str, Any]) -> str:
+    """One line whatever a reader takes for a line end: the separators that JSON lets stand as they are escaped too."""
+    return json.dumps(row, ensure_ascii=False).translate(_LINE_ENDS) + "\n"
 
 
 def trl_rows(folder: Path) -> TrlExport:

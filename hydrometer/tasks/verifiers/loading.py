@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, cast
 
+from hydrometer.credentials import hide_secrets
 from hydrometer.errors import SpecError, UnknownNameError, VerifierError
 from hydrometer.types import Grades, Question, Score
 
@@ -100,4 +101,4 @@ def check_score(score: Score) -> Score:
 def describe_error(error: BaseException) -> str:
     """One line: `ZeroDivisionError: division by zero`."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}"[:300] if text else type(error).__name__
+    return hide_secrets(f"{type(error).__name__}: {text}")[:300] if text else type(error).__name__

@@ -49,8 +49,8 @@ def decode_reply(line: bytes) -> Grades | VerifierFailure:
     """
     fields = json.loads(line)
     match fields:
-        case [str(), str()]:
-            return VerifierFailure(*fields)
-        case [float() | int(), bool(), bool(), float() | int(), bool(), bool()]:
-            return Grades(Score(*fields[:3]), Score(*fields[3:]))
+        case ["raised" | "time" | "memory" | "died" as kind, str() as detail]:
+            return VerifierFailure(kind, detail)
+        case [float() | int() as a, bool() as b, bool() as c, float() | int() as d, bool() as e, bool() as f]:
+            return Grades(Score(a, b, c), Score(d, e, f))
     raise ValueError("not a reply")

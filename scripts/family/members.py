@@ -31,8 +31,8 @@ RUNS: dict[str, Run] = {
         {1700: "expert"},
     ),
     "other-pattern": Run(
-        Plan(LARGE, steps=2000, seed=SEED + 2, mixture=Mixture(pattern="prose", error_share=0.4)),
-        {2000: "other-pattern"},
+        Plan(LARGE, steps=3200, seed=SEED + 2, mixture=Mixture(pattern="prose", error_share=0.4)),
+        {3200: "other-pattern"},
     ),
     "student-large": Run(
         Plan(MIDDLE, steps=1000, seed=SEED + 3),

@@ -183,7 +183,10 @@ def question_sums(chains: Chains, counts: Counts | None, rng: np.random.Generato
     )
     field = chains.field[node]
     logprobs = np.where(is_candidate, np.log(np.where(is_candidate, p, 1.0)) + field, -np.inf)
-    fields = TeacherFields(("t",), ("o",), np.ones((1, len(p)), dtype=bool), logprobs[None], field[None, None])
+    exact = np.zeros((1, 1, *field.shape))
+    fields = TeacherFields(
+        ("t",), ("o",), np.ones((1, len(p)), dtype=bool), logprobs[None], field[None, None], exact, exact
+    )
     scores = compute_arm_scores(kept, fields)
     halves = (compute_half_scores(kept, scores, rates_a), compute_half_scores(kept, scores, rates_b))
     owner = np.broadcast_to(np.arange(len(node))[:, None, None], node.shape)[node]

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 user error (one message on stderr), 130 interrupted (resumable), 1 bug (traceback).
 """
 
+import io
 import json
 import os
 import signal
@@ -52,10 +53,23 @@ app.command(
 app.command("hydrometer.cli.models:models", name="models", help="The bundled family and what was measured of it.")
 
 
+_READER_LEFT = 128 + 13
+"""As a shell tells of a process that SIGPIPE ended."""
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command `hydrometer`."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # both end a run the same way
-    sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character still gets the rest
+    try:
+        code = run_command(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has left, e.g. `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = _READER_LEFT
+    sys.exit(code)
 
 
 def run_command(tokens: list[str]) -> int:

@@ -80,6 +80,7 @@ def test_a_chat_template_may_be_the_students_or_a_teachers(tmp_path: Path) -> No
         teacher=["self+answer", "e=bundled:expert", "f=bundled:expert"],
         chat_template=[f"{tmp_path}/s.jinja", f"e={tmp_path}/t.jinja"],
         chat_template_kwargs="loud=true",
+        check=False,  # which would rightly say that these templates are not the models' own
     )
     assert shown["self+answer"].startswith("S!Work out")
     assert shown["e"].startswith("TWork out")

@@ -96,9 +96,12 @@ def spread(kept: KeptNodes, variances: Float[np.ndarray, "*arms node candidate"]
     M^2 sum_k w_k^2 (1 - 2 w_k + sum_j w_j^2) Var(f_k): the squared length of each column of the linear map f -> d,
     times the variance at that candidate. The candidates of a node share no rollout, so there are no cross terms.
     """
-    squares = (kept.weights**2).sum(-1, keepdims=True)
-    factor = kept.weights**2 * (1.0 - 2.0 * kept.weights + squares)
-    return kept.mass**2 * (factor * variances).sum(-1)
+    return kept.mass**2 * (kept.weights**2 * step_squares(kept.weights) * variances).sum(-1)
+
+
+def step_squares(weights: Float[np.ndarray, "*batch candidate"]) -> Float[np.ndarray, "*batch candidate"]:
+    """|e_k - w|^2 = 1 - 2 w_k + sum_j w_j^2: the squared step in the logits that pulls towards candidate k alone."""
+    return 1.0 - 2.0 * weights + (weights**2).sum(-1, keepdims=True)
 
 
 def has_distinct_rates(kept: KeptNodes) -> Bool[np.ndarray, " node"]:

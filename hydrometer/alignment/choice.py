@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from scipy import special
 
 from hydrometer.alignment.contributions import NodeLabels, sum_by_question
+from hydrometer.alignment.entries import interval_of
 from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, corrected_direction_square, corrected_ideal_square
 from hydrometer.alignment.scores import NO_DIRECTION, ArmScores
@@ -54,7 +55,7 @@ class Ranked(NamedTuple):
     arm: Arm | None
     """None for `no teacher`."""
     score: float
-    interval: tuple[float, float] | None
+    interval: list[float] | None
     """95 % over questions of the score on the shared nodes; None below five questions or where it is undefined."""
     p_within_epsilon: float
     """NaN below five questions or where the noise leaves no score."""
@@ -114,7 +115,7 @@ def rank_arms(
     metric = METRICS["pooled_cosine"]
     everywhere = np.ones(chosen.shape[:2], dtype=bool)
     pooled = jackknife(metric.value, chosen, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
-    intervals = [*(_interval(ends) for ends in zip(pooled.low, pooled.high, strict=True)), None]
+    intervals = [*map(interval_of, pooled.low, pooled.high), None]
     estimate = np.append(pooled.value, 0.0)
     deviations = _deviations(pooled.left_out)
     probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
@@ -133,10 +134,6 @@ def rank_arms(
         unranked=tuple(arm for arm in wanted if arm not in ranked),
         factor=factor,
     )
-
-
-def _interval(ends: tuple[float, float]) -> tuple[float, float] | None:
-    return (float(ends[0]), float(ends[1])) if np.isfinite(ends).all() else None
 
 
 def _why_unscored(sums: Float[np.ndarray, " term"]) -> str | None:

@@ -117,7 +117,7 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
         "objective": line.arm.objective if line.arm else NO_OBJECTIVE,
         "continuation": continuation,
         "score": finite(line.score),
-        "interval": list(line.interval) if line.interval else None,
+        "interval": line.interval,
         "p_within_epsilon": finite(line.p_within_epsilon),
         "reason": line.reason,
     }

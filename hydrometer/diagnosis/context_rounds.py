@@ -3,16 +3,16 @@
 Everything a model writes here is a journalled round, so that a resumed run shows the same texts.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
+from hydrometer.diagnosis.drawing import draw_in_rounds
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.roles import Teacher, Writer
-from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.rounds import Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.sampling import rollout_seed
-from hydrometer.tasks import opens_thought
 from hydrometer.teachers import (
     TeacherPrompt,
     blank_text,
@@ -21,7 +21,7 @@ from hydrometer.teachers import (
     screen_summary,
     shown_demonstrations,
 )
-from hydrometer.types import STUDENT, Rollout, Task
+from hydrometer.types import STUDENT, Rollout
 
 
 def build_contexts(
@@ -54,20 +54,31 @@ def _sample_peers(
     by_question = {state.question.question_id: state for state in states}
     for peer in instruments.peers.values():
         lacking = [state for state in states if not state.demos(peer.name)]  # another run's may be there already
-        orders = [_order_peer(config.seed, peer, state) for state in lacking for _ in range(config.demos)]
+        orders = [order for state in lacking for order in _order_peer(config.seed, config.demos, peer, state)]
         progress.stage(f"demonstrations by {peer.name}", len(orders))
-        size = round_size(peer.model, config.max_response_tokens)
-        for drawn in _run(rounds, progress, "peer", peer, orders, size, instruments):
+        limit = config.max_response_tokens
+        for drawn in draw_in_rounds(
+            "peer", orders, peer, instruments, rounds, progress, max_tokens=limit, key=[peer.name]
+        ):
             by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
 
 
-def _order_peer(seed: int, peer: Writer, state: QuestionState) -> Order:
-    rollout_id = state.next_rollout_id
-    state.next_rollout_id += 1
-    prompt_ids = peer.model.render(state.question.prompt)
-    drawn_with = rollout_seed(seed, state.question.question_id, rollout_id)
-    is_thinking = opens_thought(peer.model.prompt_text(state.question.prompt))
-    return Order(state.question, prompt_ids, rollout_id, "demo", drawn_with, model=peer.name, is_thinking=is_thinking)
+def _order_peer(seed: int, count: int, peer: Writer, state: QuestionState) -> list[Order]:
+    asked = ask(peer.model, state.question.prompt)
+    first = state.next_rollout_id
+    state.next_rollout_id += count
+    return [
+        Order(
+            state.question,
+            asked.prompt_ids,
+            rollout_id,
+            "demo",
+            rollout_seed(seed, state.question.question_id, rollout_id),
+            model=peer.name,
+            is_thinking=asked.is_thinking,
+        )
+        for rollout_id in range(first, first + count)
+    ]
 
 
 class _Wanted(NamedTuple):
@@ -85,8 +96,18 @@ def _write_summaries(
         wanted = _wanted_summaries(instruments, writer, states)
         orders = [_order_summary(config.seed, writer, state, demonstration) for state, demonstration in wanted]
         progress.stage(f"summaries by {writer.name}", len(orders))
-        size = round_size(writer.model, config.max_summary_tokens)
-        written = _run(rounds, progress, "summary", writer, orders, size, instruments)
+        limit = config.max_summary_tokens
+        written = draw_in_rounds(
+            "summary",
+            orders,
+            writer,
+            instruments,
+            rounds,
+            progress,
+            max_tokens=limit,
+            key=[writer.name],
+            are_rollouts=False,  # their tokens are paid for
+        )
         for (state, demonstration), drawn in zip(wanted, written, strict=True):
             parsed = drawn.grades.under(config.grading).parsed
             state.summaries[writer.name, demonstration.rollout_id] = screen_summary(
@@ -111,27 +132,3 @@ def _order_summary(seed: int, writer: Writer, state: QuestionState, demonstratio
     key = f"summary\x1f{writer.name}\x1f{state.question.question_id}"
     drawn_with = rollout_seed(seed, key, demonstration.rollout_id)
     return Order(state.question, prompt_ids, demonstration.rollout_id, "demo", drawn_with, model=writer.name)
-
-
-def _run(
-    rounds: Rounds,
-    progress: Progress,
-    kind: str,
-    writer: Writer,
-    orders: Sequence[Order],
-    size: int,
-    instruments: Instruments,
-) -> Iterator[Drawn]:
-    for start in range(0, len(orders), size):
-        group = orders[start : start + size]
-        first, last = group[0], group[-1]
-        key = [writer.name, first.question.question_id, first.rollout_id]
-        key += [last.question.question_id, last.rollout_id, len(group)]
-        record = rounds.run(kind, key, lambda group=group: _sample(kind, group, writer, instruments.task))
-        yield from read_rollouts(group, record, writer.model, instruments.config.grading)
-        progress.advance(len(group))
-
-
-def _sample(kind: str, orders: Sequence[Order], writer: Writer, task: Task) -> Record:
-    record = sample_orders(orders, writer.sampler, writer.model, task)
-    return record if kind == "peer" else record | {"n_rollouts": 0}  # a summary is no rollout; its tokens are paid for

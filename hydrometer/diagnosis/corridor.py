@@ -16,26 +16,17 @@ import numpy as np
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
+from hydrometer.diagnosis.drawing import draw, draw_in_rounds
 from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
 from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rewards import score_rewards
-from hydrometer.diagnosis.rounds import (
-    Drawn,
-    Order,
-    Record,
-    Rounds,
-    decode_grades,
-    read_rollouts,
-    round_size,
-    sample_orders,
-)
+from hydrometer.diagnosis.rounds import Order, Record, Rounds, ask, decode_grades, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
 from hydrometer.errors import SpecError
 from hydrometer.sampling import rollout_seed
-from hydrometer.tasks import opens_thought
-from hydrometer.teachers import PathScores, TeacherView, score_path
+from hydrometer.teachers import PathScores, score_path
 from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
 
 _FEWEST_BRANCHES = 64
@@ -55,7 +46,6 @@ class Measurement:
     """Ids of the questions that the pilot found fit after enough others."""
     pilot_failures: list[tuple[str, VerifierFailure]] = field(default_factory=list)
     """Question id and reason of every pilot rollout that the verifier could not grade."""
-
     disagreement: Disagreement | None = None
     """Of the verifier with the rewards of given rollouts."""
 
@@ -140,13 +130,14 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
     orders = [
         Order(
             question,
-            instruments.student.render(question.prompt),
+            asked.prompt_ids,
             number,
             "base",
             rollout_seed(instruments.config.seed, f"pilot\x1f{question.question_id}", number),
-            is_thinking=opens_thought(instruments.student.prompt_text(question.prompt)),
+            is_thinking=asked.is_thinking,
         )
         for question in questions
+        for asked in (ask(instruments.student, question.prompt),)
         for number in range(count)
     ]
     record = sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
@@ -164,7 +155,6 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
 
 
 def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
-    config = instruments.config
     orders = [
         _order(instruments, state, kind)
         for state in found.states
@@ -173,15 +163,19 @@ def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progre
     ]
     progress.stage("on-policy rollouts", len(orders))
     by_question = {state.question.question_id: state for state in found.states}
-    size = round_size(instruments.student, config.max_response_tokens)
-    for start in range(0, len(orders), size):
-        group = orders[start : start + size]
-        for rollout, grades, logprobs in _run_orders("sample", group, instruments, rounds):
-            state = by_question[rollout.question_id]
-            state.add(rollout, grades)
-            if logprobs is not None:
-                state.sampler_logprobs[rollout.rollout_id] = logprobs
-        progress.advance(len(group))
+    for rollout, grades, logprobs in draw_in_rounds(
+        "sample",
+        orders,
+        instruments.student_writer,
+        instruments,
+        rounds,
+        progress,
+        max_tokens=instruments.config.max_response_tokens,
+    ):
+        state = by_question[rollout.question_id]
+        state.add(rollout, grades)
+        if logprobs is not None:
+            state.sampler_logprobs[rollout.rollout_id] = logprobs
 
 
 def wanted_rollouts(instruments: Instruments) -> dict[RolloutKind, int]:
@@ -208,15 +202,6 @@ def _order(
     )
 
 
-def _run_orders(kind: str, orders: Sequence[Order], instruments: Instruments, rounds: Rounds) -> list[Drawn]:
-    first, last = orders[0], orders[-1]
-    key = [first.question.question_id, first.rollout_id, last.question.question_id, last.rollout_id, len(orders)]
-    record = rounds.run(
-        kind, key, lambda: sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
-    )
-    return read_rollouts(orders, record, instruments.student, instruments.config.grading)
-
-
 def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
     paths = [(state, path) for state in found.states for path in state.of_kind("path")]
     progress.stage("scoring paths", len(paths))
@@ -234,12 +219,7 @@ def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, f
 
 
 def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Record:
-    views = []
-    for teacher in instruments.teachers:
-        prompt = state.prompts[teacher.name]
-        if prompt.reason is None:
-            ids = teacher.model.render(prompt.messages, assistant=prompt.assistant)
-            views.append(TeacherView(teacher.name, teacher.model, ids))
+    views = instruments.views(state.prompts)
     frozen = state.frozen.get(path.rollout_id)
     scores = score_path(
         instruments.student,
@@ -278,7 +258,7 @@ def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progres
             if branches:
                 still.append(state)
         if orders:
-            for drawn in _run_orders("branch", orders, instruments, rounds):
+            for drawn in draw("branch", orders, instruments.student_writer, instruments, rounds):
                 by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
             progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in still))

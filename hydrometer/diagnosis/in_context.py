@@ -7,27 +7,19 @@ from its own prompt, because the base rollouts choose which questions pass for h
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
+from hydrometer.diagnosis.drawing import draw_in_rounds
 from hydrometer.diagnosis.progress import Progress
-from hydrometer.diagnosis.rounds import Order, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.roles import Writer
+from hydrometer.diagnosis.rounds import Asked, Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
-from hydrometer.models import CausalModel
-from hydrometer.sampling import Sampler, rollout_seed
-from hydrometer.tasks import opens_thought
+from hydrometer.sampling import rollout_seed
 from hydrometer.types import STUDENT
 
 _TRUNCATED_WORTH_SAYING = 0.1
 """Share of a teacher's rollouts."""
-
-
-class _Respondent(NamedTuple):
-    """Who answers: a teacher, or the student without any context."""
-
-    name: str
-    model: CausalModel
-    sampler: Sampler
 
 
 def sample_in_context(
@@ -45,48 +37,44 @@ def sample_in_context(
             for order in _orders(config.seed, config.context_rollouts, respondent, state)
         ]
         progress.stage(f"rollouts of {respondent.name} for in-context accuracy", len(asked))
-        size = round_size(respondent.model, config.max_response_tokens)
-        for start in range(0, len(asked), size):
-            group = asked[start : start + size]
-            orders = [order for _, order in group]
-            first, last = orders[0], orders[-1]
-            key = [respondent.name, first.question.question_id, first.rollout_id]
-            key += [last.question.question_id, last.rollout_id, len(orders)]
-            record = rounds.run(
-                "in_context",
-                key,
-                lambda who=respondent, orders=orders: sample_orders(orders, who.sampler, who.model, instruments.task),
-            )
-            drawn = read_rollouts(orders, record, respondent.model, config.grading)
-            for (state, _), one in zip(group, drawn, strict=True):
-                state.context_rollouts.append(one)
-            progress.advance(len(group))
+        drawn = draw_in_rounds(
+            "in_context",
+            [order for _, order in asked],
+            respondent,
+            instruments,
+            rounds,
+            progress,
+            max_tokens=config.max_response_tokens,
+            key=[respondent.name],
+        )
+        for (state, _), one in zip(asked, drawn, strict=True):
+            state.context_rollouts.append(one)
 
 
-def _respondents(instruments: Instruments) -> Iterator[_Respondent]:
-    yield _Respondent(STUDENT, instruments.student, instruments.sampler)
+def _respondents(instruments: Instruments) -> Iterator[Writer]:
+    """The student without any context, then every teacher with its own."""
+    yield instruments.student_writer
     for teacher in instruments.teachers:
-        yield _Respondent(teacher.name, teacher.model, instruments.context_samplers[teacher.name])
+        yield Writer(teacher.name, teacher.model, instruments.context_samplers[teacher.name])
 
 
-def _orders(seed: int, count: int, respondent: _Respondent, state: QuestionState) -> list[Order]:
+def _orders(seed: int, count: int, respondent: Writer, state: QuestionState) -> list[Order]:
     """Seeds are of the respondent and its question, so that another teacher beside it changes none of its rollouts."""
     if respondent.name == STUDENT:
-        prompt_ids, is_thinking = state.prompt_ids, state.is_thinking
+        asked = Asked(state.prompt_ids, state.is_thinking)
     else:
         prompt = state.prompts[respondent.name]
-        prompt_ids = respondent.model.render(prompt.messages, assistant=prompt.assistant)
-        is_thinking = opens_thought(respondent.model.prompt_text(prompt.messages, assistant=prompt.assistant))
+        asked = ask(respondent.model, prompt.messages, assistant=prompt.assistant)
     stream = f"in_context\x1f{respondent.name}\x1f{state.question.question_id}"
     return [
         Order(
             state.question,
-            prompt_ids,
+            asked.prompt_ids,
             number,
             "demo",
             rollout_seed(seed, stream, number),
             model=respondent.name,
-            is_thinking=is_thinking,
+            is_thinking=asked.is_thinking,
         )
         for number in range(count)
     ]

@@ -21,7 +21,7 @@ from hydrometer.diagnosis.rounds import Record, Rounds, round_size
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import CANDIDATE_KEY
-from hydrometer.teachers import TeacherView, response_log_ratios
+from hydrometer.teachers import response_log_ratios
 from hydrometer.types import COUNTED_KINDS, Rollout, RolloutKind
 
 REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance")
@@ -50,11 +50,7 @@ def score_rewards(
 
 
 def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Rollout]) -> Record:
-    views = [
-        TeacherView(teacher.name, teacher.model, teacher.model.render(prompt.messages, assistant=prompt.assistant))
-        for teacher in instruments.teachers
-        if (prompt := state.prompts[teacher.name]).reason is None
-    ]
+    views = instruments.views(state.prompts)
     responses = [rollout.token_ids for rollout in rollouts]
     ratios = response_log_ratios(instruments.student, state.prompt_ids, views, responses, instruments.warp)
     scored = sum(map(len, responses)) * (1 + len(views))

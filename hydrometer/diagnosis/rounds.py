@@ -16,8 +16,19 @@ from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
 from hydrometer.sampling import Sampler, SampleRequest
-from hydrometer.tasks import answer_part, verify_all
-from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, RolloutKind, Score, Task, VerifierFailure
+from hydrometer.tasks import answer_part, opens_thought, verify_all
+from hydrometer.types import (
+    STUDENT,
+    Grades,
+    Grading,
+    Message,
+    Question,
+    Rollout,
+    RolloutKind,
+    Score,
+    Task,
+    VerifierFailure,
+)
 
 Record = dict[str, Any]
 _LOWER_THE_NEED = (
@@ -79,6 +90,20 @@ class Rounds:
         self.cost.add(record)
         self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)
         return record
+
+
+class Asked(NamedTuple):
+    """A prompt as a model is given it."""
+
+    prompt_ids: tuple[int, ...]
+    is_thinking: bool
+    """Whether it has opened a thought."""
+
+
+def ask(model: CausalModel, messages: tuple[Message, ...], *, assistant: str = "") -> Asked:
+    """The prompt of a model; `assistant` opens its turn."""
+    text = model.prompt_text(messages, assistant=assistant)
+    return Asked(model.render(messages, assistant=assistant), opens_thought(text))
 
 
 @dataclass(frozen=True, slots=True)

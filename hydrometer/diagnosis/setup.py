@@ -25,7 +25,7 @@ from hydrometer.objectives import Objective, parse
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
-from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherSpec, parse_teacher
+from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherPrompt, TeacherSpec, TeacherView, parse_teacher
 from hydrometer.types import STUDENT, Question, Task
 
 
@@ -59,6 +59,19 @@ class Instruments:
             **{f"peer:{name}": writer.model for name, writer in self.peers.items()},
             **{f"summariser:{name}": writer.model for name, writer in self.summarisers.items()},
         }
+
+    @property
+    def student_writer(self) -> Writer:
+        """The student as it samples its responses."""
+        return Writer(STUDENT, self.student, self.sampler)
+
+    def views(self, prompts: Mapping[str, TeacherPrompt]) -> list[TeacherView]:
+        """Every teacher that is not skipped, with its prompt for one question (by teacher name)."""
+        return [
+            TeacherView(teacher.name, teacher.model, teacher.model.render(prompt.messages, assistant=prompt.assistant))
+            for teacher in self.teachers
+            if (prompt := prompts[teacher.name]).reason is None
+        ]
 
     @property
     def needs_demos(self) -> bool:

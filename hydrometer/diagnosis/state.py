@@ -7,11 +7,10 @@ from types import MappingProxyType
 import numpy as np
 
 from hydrometer.diagnosis.given.rollouts import FrozenPath
-from hydrometer.diagnosis.rounds import Drawn
+from hydrometer.diagnosis.rounds import Drawn, ask
 from hydrometer.models import CausalModel
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
-from hydrometer.tasks import opens_thought
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
 from hydrometer.types import COUNTED_KINDS, STUDENT, Grades, Question, Rollout, RolloutKind
 
@@ -108,5 +107,4 @@ def open_question(
     student: CausalModel, question: Question, frozen: Mapping[int, FrozenPath] = MappingProxyType({})
 ) -> QuestionState:
     """A question as the student is asked it, before anything is sampled."""
-    is_thinking = opens_thought(student.prompt_text(question.prompt))
-    return QuestionState(question, student.render(question.prompt), is_thinking, frozen=frozen)
+    return QuestionState(question, *ask(student, question.prompt), frozen=frozen)

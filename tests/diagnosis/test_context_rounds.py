@@ -7,7 +7,7 @@ import pytest
 from scripted_worlds import EOS, TINY, TOKENS, LetterTask, build_student, run_world, student_probs
 
 import hydrometer
-import hydrometer.diagnosis.context_rounds as context_rounds
+import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
 from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
 from hydrometer.errors import SpecError, UnknownNameError
@@ -27,7 +27,7 @@ BUNDLED: dict[str, Any] = {
 
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context_rounds, "round_size", lambda model, limit: 3)
+    monkeypatch.setattr(drawing, "round_size", lambda model, limit: 3)
     monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
 
 

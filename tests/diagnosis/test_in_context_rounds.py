@@ -22,7 +22,7 @@ from scripted_worlds import (
 )
 
 import hydrometer
-import hydrometer.diagnosis.in_context as in_context
+import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
 import hydrometer.report.analyses as report_analyses
 from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
@@ -163,7 +163,7 @@ def test_a_skipped_teacher_has_no_rollouts_for_that_question(tmp_path: Path) -> 
 def test_a_run_cut_off_among_them_goes_on_to_the_same_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int
 ) -> None:
-    monkeypatch.setattr(in_context, "round_size", lambda model, limit: 4)
+    monkeypatch.setattr(drawing, "round_size", lambda model, limit: 4)
     run_world(tmp_path / "whole", **SETTINGS, context_rollouts=3)
     records, _ = read_journal(tmp_path / "whole" / "journal.jsonl")
     assert sum(record["round"] == "in_context" for record in records) == 2 * 3

@@ -11,6 +11,7 @@ import pytest
 from scripted_worlds import TINY, run_world
 
 import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table
 
 SETTINGS = TINY | {"questions": 5, "rollouts": 24, "visits": 12}
@@ -20,9 +21,10 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 torch.set_num_threads(1)
 import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run
 from scripted_worlds import build_student, run_world
-corridor.round_size = lambda student, limit: 8
+corridor.round_size = drawing.round_size = lambda student, limit: 8
 student = build_student()
 next_probs = student.next_probs
 
@@ -41,7 +43,8 @@ run_world(OUT, **{SETTINGS!r}, student=student, resume=True)
 def test_a_process_killed_at_random_moments_resumes_to_the_unbroken_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corridor, "round_size", lambda student, limit: 8)
+    for module in (corridor, drawing):
+        monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
     run_world(tmp_path / "unbroken", **SETTINGS)
     rng = random.Random(7)
     killed = []

@@ -13,6 +13,7 @@ from failing_disk import Death, FailingDisk
 from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, run_world, student_probs
 
 import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
 from hydrometer.errors import RunFolderError
@@ -32,7 +33,8 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 16 rollouts, so that even a tiny run has many; a report that costs nothing but is written like one."""
-    monkeypatch.setattr(corridor, "round_size", lambda student, limit: 16)
+    for module in (corridor, drawing):
+        monkeypatch.setattr(module, "round_size", lambda student, limit: 16)
     monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
 
 

@@ -10,7 +10,7 @@ from hydrometer.alignment.analyses.estimator_noise import estimator_noise
 from hydrometer.alignment.analyses.group_size import converge_with_group_size
 from hydrometer.alignment.analyses.oracle_filter import filter_by_cosine, weigh_positions
 from hydrometer.alignment.analyses.predictors import predict_alignment
-from hydrometer.alignment.arrays import KeptNodes, success_gap
+from hydrometer.alignment.arrays import KeptNodes, has_distinct_rates
 from hydrometer.alignment.study import Study
 
 
@@ -54,7 +54,7 @@ def analyse(study: Study, tables: RunTables) -> Analyses:
 
 def two_candidate_share(kept: KeptNodes) -> float | None:
     """Share of eligible nodes with exactly two kept candidates, where a cosine is +1 or -1 by construction."""
-    eligible = success_gap(kept, kept.rates) > 0.0
+    eligible = has_distinct_rates(kept)
     if not eligible.any():
         return None
     return float((kept.is_candidate[eligible].sum(-1) == 2).mean())

@@ -9,7 +9,7 @@ At a node with kept weights w, mass M and field f, the direction of one sampled 
 
 `reverse_kl` (GKD) takes the expectation over the vocabulary and has no such noise. With n rollouts through the node
 the covariance is divided by n: at `rollouts_for_unit_ratio` noise and mean are equally long. For MiniLLM the spread of
-the reward to go among rollouts through one token comes on top and is not in the tables: its ratio is an upper bound.
+the reward to go among rollouts through one token comes on top and is not counted here: its ratio is an upper bound.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from hydrometer.alignment.arrays import CANDIDATE_KEYS, KeptNodes, centre
+from hydrometer.alignment.arrays import CANDIDATE_KEYS, KeptNodes, centre, step_squares
 from hydrometer.alignment.contributions import sum_nodes
 from hydrometer.alignment.entries import describe, finite
 from hydrometer.alignment.intervals import jackknife
@@ -31,8 +31,7 @@ Field = Float[np.ndarray, "node candidate"]
 
 def single_sample_variance(kept: KeptNodes, field: Field) -> Float[np.ndarray, " node"]:
     """Trace of the covariance of the direction of one sampled token at every node."""
-    squares = (kept.weights**2).sum(-1, keepdims=True)
-    second = kept.mass * (kept.weights * field**2 * (1.0 - 2.0 * kept.weights + squares)).sum(-1)
+    second = kept.mass * (kept.weights * field**2 * step_squares(kept.weights)).sum(-1)
     return second - (centre(kept.weights, kept.mass, field) ** 2).sum(-1)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from hydrometer.alignment.arrays import CANDIDATE_KEYS, KeptNodes
+from hydrometer.alignment.arrays import CANDIDATE_KEYS, KeptNodes, step_squares
 from hydrometer.alignment.entries import describe
 from hydrometer.alignment.intervals import CORRELATION, jackknife
 from hydrometer.alignment.study import Study
@@ -124,7 +124,7 @@ def _reference(kept: KeptNodes, steps: Steps) -> Reference:
     variance = np.divide(rates * (1.0 - rates), visits - 1.0, out=np.zeros_like(visits), where=usable)
     mean = (kept.weights * rates).sum(-1, keepdims=True)
     direction = np.where(usable, kept.weights * (rates - mean), 0.0)
-    factor = kept.weights**2 * (1.0 - 2.0 * kept.weights + (kept.weights**2).sum(-1, keepdims=True))
+    factor = kept.weights**2 * step_squares(kept.weights)
     return Reference(direction, (direction**2).sum(-1) - (factor * variance).sum(-1), is_known)
 
 

@@ -1,0 +1,60 @@
+"""Ordered rollouts as journalled rounds, whoever writes them: student, peer, summariser or teacher."""
+
+from collections.abc import Iterator, Sequence
+
+from hydrometer.diagnosis.progress import Progress
+from hydrometer.diagnosis.roles import Writer
+from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
+from hydrometer.diagnosis.setup import Instruments
+
+
+def draw(
+    kind: str,
+    orders: Sequence[Order],
+    writer: Writer,
+    instruments: Instruments,
+    rounds: Rounds,
+    *,
+    key: Sequence[str] = (),
+    are_rollouts: bool = True,
+) -> list[Drawn]:
+    """One round of a kind, in the order of the orders.
+
+    Args:
+        kind: of the round.
+        orders: what to draw; at least one.
+        writer: who draws.
+        instruments: verifier and grading.
+        rounds: where the round is kept, or taken from.
+        key: what tells the round from others with the same first and last rollout.
+        are_rollouts: whether the texts count as rollouts in the cost (their tokens always do).
+    """
+    first, last = orders[0], orders[-1]
+    ends = [first.question.question_id, first.rollout_id, last.question.question_id, last.rollout_id]
+
+    def sample() -> Record:
+        record = sample_orders(orders, writer.sampler, writer.model, instruments.task)
+        return record if are_rollouts else record | {"n_rollouts": 0}
+
+    record = rounds.run(kind, [*key, *ends, len(orders)], sample)
+    return read_rollouts(orders, record, writer.model, instruments.config.grading)
+
+
+def draw_in_rounds(
+    kind: str,
+    orders: Sequence[Order],
+    writer: Writer,
+    instruments: Instruments,
+    rounds: Rounds,
+    progress: Progress,
+    *,
+    max_tokens: int,
+    key: Sequence[str] = (),
+    are_rollouts: bool = True,
+) -> Iterator[Drawn]:
+    """As many rounds as the orders need (see `draw`); `max_tokens` is the length limit of one text."""
+    size = round_size(writer.model, max_tokens)
+    for start in range(0, len(orders), size):
+        group = orders[start : start + size]
+        yield from draw(kind, group, writer, instruments, rounds, key=key, are_rollouts=are_rollouts)
+        progress.advance(len(group))

@@ -113,5 +113,6 @@ def weigh_positions(token_scores: pl.DataFrame, nodes: pl.DataFrame, continuatio
     weights = nodes.filter(continuation=continuation).select(
         *NODE_KEYS[:3], (pl.col("path_weight") * pl.col("node_weight")).alias("weight")
     )
-    scored = token_scores.select(*NODE_KEYS[:3], "teacher").unique().join(weights, on=list(NODE_KEYS[:3]))
-    return dict(scored.group_by("teacher").agg(pl.col("weight").sum()).sort("teacher").iter_rows())
+    keys = list(NODE_KEYS[:3])
+    scored = token_scores.select(*keys, "teacher").unique().join(weights, on=keys).sort("teacher", *keys)
+    return {str(name): float(rows["weight"].sum()) for (name,), rows in scored.group_by("teacher", maintain_order=True)}

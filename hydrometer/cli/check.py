@@ -2,7 +2,7 @@
 
 import json as json_format
 import sys
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -10,11 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from hydrometer.cli.printable import printable
-from hydrometer.errors import SpecError
+from hydrometer.preflight.config import CheckConfig
 from hydrometer.types import STUDENT
 
 if TYPE_CHECKING:
-    from hydrometer.preflight import Preflight
+    from hydrometer.preflight.findings import Preflight
 
 _STYLES = {"green": "green", "note": "yellow", "red": "bold red"}
 
@@ -23,15 +23,7 @@ def check(
     student: str,
     /,
     *teachers: str,
-    task: str | None = None,
-    prompt: str | None = None,
-    objective: Annotated[tuple[str, ...], Parameter(negative=())] = (),
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32",
-    device: str = "cpu",
-    probe_tokens: int | None = None,
-    seed: int = 0,
+    settings: Annotated[CheckConfig, Parameter(name="*")] = CheckConfig(),  # noqa: B008 - frozen
     json: bool = False,
     quiet: bool = False,
 ) -> None:
@@ -42,36 +34,20 @@ def check(
     Args:
         student: Model spec: a Hugging Face id or folder, or bundled:NAME.
         teachers: Model specs, each as [NAME=]MODEL.
-        task: Task whose first questions are asked. Default: plain questions, or bundled:chain for a bundled student.
-        prompt: One question to ask instead of a task's.
-        objective: An objective to check beside the usual ones. Repeat the flag for more.
-        temperature: Sampling temperature; applied to teachers too.
-        top_p: Nucleus of the student's sampling distribution.
-        dtype: Of weights and forward passes.
-        device: Where the models run, e.g. cpu, cuda.
-        probe_tokens: Length limit of the few probe responses. Default: 96 for small models, 32 for others.
-        seed: Of the probe responses.
+        settings: What to ask, and how.
         json: Print one object with all findings on stdout.
         quiet: Print notes and red lines only.
     """
     from hydrometer.cli.quiet_loading import silence_loading_bars
-    from hydrometer.diagnosis.memory import explain_memory
-    from hydrometer.models import Warp
-    from hydrometer.preflight import LoadOptions, build_subjects, inspect, refuse_red
+    from hydrometer.models import torch_threads
+    from hydrometer.preflight.findings import refuse_red
+    from hydrometer.preflight.inspect import inspect
+    from hydrometer.preflight.load import build_subjects
+    from hydrometer.runs.memory import explain_memory
 
-    if not temperature > 0 or not 0 < top_p <= 1:
-        raise SpecError(
-            f"--temperature {temperature:g} --top-p {top_p:g}: expected temperature > 0 and 0 < top-p <= 1."
-        )
-    if probe_tokens is not None and probe_tokens < 1:
-        raise SpecError(f"--probe-tokens {probe_tokens}: at least 1 token is needed.")
-    if task is not None and prompt is not None:
-        raise SpecError("--task and --prompt both say what to ask; give one of them.")
     silence_loading_bars()
-    warp = Warp(temperature, top_p)
-    options = LoadOptions(task, prompt, objective, warp, dtype, device, probe_tokens, seed)
-    with explain_memory("Try --dtype bfloat16 or smaller models."):
-        found = inspect(build_subjects(student, teachers, options))
+    with torch_threads(settings.threads), explain_memory("Try --dtype bfloat16 or smaller models."):
+        found = inspect(build_subjects(student, teachers, settings))
     if json:
         sys.stdout.write(json_format.dumps(found.as_json(), allow_nan=False) + "\n")
     else:

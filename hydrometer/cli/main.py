@@ -141,7 +141,7 @@ def _read_config_file(tokens: Sequence[str]) -> None:
 def _explain(error: cyclopts.CycloptsError) -> str:
     from pydantic import ValidationError
 
-    from hydrometer.diagnosis.config import explain_invalid
+    from hydrometer.runs.options import explain_invalid
 
     if isinstance(error.__cause__, ValidationError):
         return explain_invalid(error.__cause__)

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Display
 
 from hydrometer.cli.printable import printable
-from hydrometer.diagnosis.progress import Progress
+from hydrometer.runs.progress import Progress
 
 _PLAIN_EVERY_S = 15.0
 

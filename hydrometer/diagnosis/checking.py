@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from hydrometer.artifacts import read_json
-from hydrometer.diagnosis.memory import explain_memory
-from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.errors import RunFolderError
-from hydrometer.preflight import Preflight, Subjects, default_probe_tokens, distinct_teachers, inspect, refuse_red
+from hydrometer.preflight.findings import Preflight, refuse_red
+from hydrometer.preflight.inspect import inspect
+from hydrometer.preflight.load import distinct_teachers
+from hydrometer.preflight.subjects import Subjects, default_probe_tokens
+from hydrometer.runs.memory import explain_memory
+from hydrometer.runs.progress import Progress
 
 _PROMPTS = 4
 

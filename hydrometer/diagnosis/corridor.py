@@ -19,12 +19,12 @@ from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.drawing import draw, draw_in_rounds
 from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
-from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.rounds import Order, Record, Rounds, ask, decode_grades, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
 from hydrometer.errors import SpecError
+from hydrometer.runs.progress import Progress
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, score_path
 from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure

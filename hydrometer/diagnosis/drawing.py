@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.roles import Writer
 from hydrometer.diagnosis.rounds import Drawn, Order, Record, Rounds, read_rollouts, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
+from hydrometer.runs.progress import Progress
 
 
 def draw(

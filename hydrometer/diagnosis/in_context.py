@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydrometer.diagnosis.drawing import draw_in_rounds
-from hydrometer.diagnosis.progress import Progress
 from hydrometer.diagnosis.roles import Writer
 from hydrometer.diagnosis.rounds import Asked, Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
+from hydrometer.runs.progress import Progress
 from hydrometer.sampling import rollout_seed
 from hydrometer.types import STUDENT
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from hydrometer import __version__
 from hydrometer.artifacts import SCHEMA_VERSION
-from hydrometer.diagnosis.config import RUNTIME_FIELDS
 from hydrometer.diagnosis.fingerprints import fingerprint_questions
 from hydrometer.diagnosis.rounds import Cost
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.errors import RunFolderError
+from hydrometer.runs.options import RUNTIME_FIELDS
 
 Status = Literal["running", "interrupted", "failed", "done"]
 

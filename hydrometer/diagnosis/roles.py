@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.loader import Loader
-from hydrometer.diagnosis.prompt_options import PromptOptions
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
+from hydrometer.runs.loader import Loader
+from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.teachers import FRAMES, PEER, SELF, SUMMARISED, ContextSpec, Frame, TeacherSpec, needs_demonstrations
 

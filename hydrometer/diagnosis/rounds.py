@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from hydrometer.artifacts import Journal
-from hydrometer.diagnosis.memory import explain_memory
-from hydrometer.diagnosis.progress import Progress
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
+from hydrometer.runs.memory import explain_memory
+from hydrometer.runs.progress import Progress
 from hydrometer.sampling import Sampler, SampleRequest
 from hydrometer.tasks import answer_part, opens_thought, verify_all
 from hydrometer.types import (

@@ -30,12 +30,11 @@ from hydrometer.artifacts import (
 )
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.checking import check_before_run
-from hydrometer.diagnosis.config import DiagnoseConfig, explain_invalid
+from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation
-from hydrometer.diagnosis.progress import Progress, Silent
 from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
 from hydrometer.diagnosis.rounds import Cost, Rounds
 from hydrometer.diagnosis.setup import Instruments, build_instruments
@@ -43,6 +42,8 @@ from hydrometer.diagnosis.tables import build_tables
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
+from hydrometer.runs.options import explain_invalid
+from hydrometer.runs.progress import Progress, Silent
 from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
@@ -96,7 +97,7 @@ def diagnose(
     try:
         config = DiagnoseConfig(**named)
     except ValidationError as error:
-        raise SpecError(explain_invalid(error)) from error
+        raise SpecError(explain_invalid(error, DiagnoseConfig.model_fields)) from error
     instruments = build_instruments(
         config,
         student=None if isinstance(student, str) else student,

@@ -9,8 +9,6 @@ from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
-from hydrometer.diagnosis.loader import Loader
-from hydrometer.diagnosis.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.diagnosis.roles import (
     Teacher,
     Writer,
@@ -22,6 +20,8 @@ from hydrometer.diagnosis.roles import (
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
+from hydrometer.runs.loader import Loader
+from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
@@ -119,7 +119,7 @@ def build_instruments(
     specs = _parse_teachers(config, given=teachers is not None)
     objectives = parse_objectives(config.objective)
     task = _build_task(config, task, sources)
-    prompts = read_prompt_options(config, specs)
+    prompts = read_prompt_options(config, specs, templates=config.template)
     if prompts.changes_formats and (student is not None or teachers is not None):
         raise SpecError(
             "chat_template, chat_template_kwargs and plain_prompt are for models given as specs; a model object brings "

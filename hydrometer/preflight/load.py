@@ -1,16 +1,18 @@
 """From specs to the subjects of a check."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, parse_model_spec
 from hydrometer.objectives import Objective, parse
-from hydrometer.preflight.subjects import Dtype, Subjects, default_probe_tokens
+from hydrometer.preflight.config import CheckConfig
+from hydrometer.preflight.subjects import Subjects, default_probe_tokens
+from hydrometer.runs.loader import Loader
+from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.tasks import load_task
 from hydrometer.teachers import SELF, TeacherSpec, parse_teacher
-from hydrometer.types import STUDENT, Message
+from hydrometer.types import STUDENT, Message, Question
 
 _PROMPTS = 4
 _PLAIN_PROMPTS = (
@@ -36,23 +38,7 @@ CHECKED_OBJECTIVES = (
 """Objectives made from a teacher's distribution that have to be silent where it is the student's."""
 
 
-class LoadOptions(NamedTuple):
-    """How models are loaded and probed."""
-
-    task: str | None = None
-    """Task spec whose first questions are asked."""
-    prompt: str | None = None
-    """One question to ask instead."""
-    objectives: tuple[str, ...] = ()
-    """Objective specs to check beside `CHECKED_OBJECTIVES`."""
-    warp: Warp = Warp()
-    dtype: Dtype = "float32"
-    device: str = "cpu"
-    probe_tokens: int | None = None
-    seed: int = 0
-
-
-def build_subjects(student: str, teachers: Sequence[str], options: LoadOptions) -> Subjects:
+def build_subjects(student: str, teachers: Sequence[str], config: CheckConfig) -> Subjects:
     """Load the models that `hydrometer check` names, each once.
 
     Raises:
@@ -65,26 +51,29 @@ def build_subjects(student: str, teachers: Sequence[str], options: LoadOptions) 
     if mine.model == SELF:
         raise SpecError(f"'{student}': the student has to be a model, e.g. bundled:student.")
     _refuse_same_names(others)
-    prompts = _prompts(mine.model, options)
-    objectives = _objectives(options.objectives)
-    loaded: dict[str, CausalModel] = {}
-    model = _load(mine.model, options, loaded)
-    named = {spec.name: _load(spec.model, options, loaded) for spec in others if spec.model != SELF}
-    length = options.probe_tokens or default_probe_tokens(model)
+    options = read_prompt_options(config, others)
+    prompts = _prompts(mine.model, config, options)
+    objectives = _objectives(config.objective)
+    loader = Loader(config)
+    model = loader.load(mine.model, options.prompt_format(STUDENT))
+    named = {s.name: loader.load(s.model, options.prompt_format(s.name)) for s in others if s.model != SELF}
+    loader.check_template_variables(options.kwargs)
+    length = config.probe_tokens or default_probe_tokens(model)
+    warp = Warp(config.temperature, config.top_p)
     return Subjects(
         model,
-        build_sampler(model, SamplingSettings(length, options.warp)),
+        build_sampler(model, SamplingSettings(length, warp), batch_size=config.batch_size),
         distinct_teachers(model, named),
         prompts,
         objectives,
-        options.warp,
-        options.dtype,
-        options.seed,
+        warp,
+        config.dtype,
+        config.seed,
         length,
     )
 
 
-def distinct_teachers(student: CausalModel, teachers: dict[str, CausalModel]) -> dict[str, CausalModel]:
+def distinct_teachers(student: CausalModel, teachers: Mapping[str, CausalModel]) -> dict[str, CausalModel]:
     """Each model other than the student under the first name it has."""
     seen = {id(student)}
     distinct: dict[str, CausalModel] = {}
@@ -112,15 +101,18 @@ def _refuse_same_names(specs: Sequence[TeacherSpec]) -> None:
         names.append(spec.name)
 
 
-def _prompts(student: str, options: LoadOptions) -> tuple[tuple[Message, ...], ...]:
-    if options.prompt is not None:
-        if not options.prompt.strip():
-            raise SpecError("--prompt is empty; give a question to ask, or leave it out.")
-        return ((Message("user", options.prompt),),)
-    task = options.task or ("bundled:chain" if student.startswith("bundled:") else None)
-    if task is None:
-        return tuple((Message("user", text),) for text in _PLAIN_PROMPTS)
-    return tuple(question.prompt for question in load_task(task).questions("diagnose")[:_PROMPTS])
+def _prompts(student: str, config: CheckConfig, options: PromptOptions) -> tuple[tuple[Message, ...], ...]:
+    if config.task is not None and config.prompt is not None:
+        raise SpecError("--task and --prompt both say what to ask; give one of them.")
+    if config.prompt is not None and not config.prompt.strip():
+        raise SpecError("--prompt is empty; give a question to ask, or leave it out.")
+    task = config.task or ("bundled:chain" if student.startswith("bundled:") else None)
+    if config.prompt is not None or task is None:
+        asked = _PLAIN_PROMPTS if config.prompt is None else (config.prompt,)
+        questions = [Question(str(i), "probe", (Message("user", text),), "") for i, text in enumerate(asked)]
+    else:
+        questions = list(load_task(task).questions("diagnose")[:_PROMPTS])
+    return tuple(options.add_system_prompt(question).prompt for question in questions)
 
 
 def _objectives(asked: Sequence[str]) -> tuple[Objective, ...]:
@@ -129,11 +121,3 @@ def _objectives(asked: Sequence[str]) -> tuple[Objective, ...]:
         if objective.needs != "teacher":
             raise SpecError(f"Objective '{text}' is not made from a teacher's distribution, so there is none to check.")
     return tuple({objective.name: objective for objective in found}.values())
-
-
-def _load(spec: str, options: LoadOptions, loaded: dict[str, CausalModel]) -> CausalModel:
-    if spec not in loaded:
-        from hydrometer.models.transformers_model import load_model  # loads transformers
-
-        loaded[spec] = load_model(spec, dtype=options.dtype, device=options.device)
-    return loaded[spec]

@@ -156,7 +156,7 @@ def test_parts_are_seeded_blind_to_rewards_and_demonstrations_at_most_a_quarter(
 
 def parts_of(path: str, *, seed: int) -> list[list[str]]:
     from hydrometer.diagnosis.config import DiagnoseConfig
-    from hydrometer.diagnosis.prompt_options import read_prompt_options
+    from hydrometer.runs.prompt_options import read_prompt_options
 
     opened = open_rollout_file(path)
     config = opened.resolve(DiagnoseConfig(rollouts_from=path, demos=30, paths=2, seed=seed))
@@ -172,7 +172,7 @@ def test_text_is_tokenised_anew_and_closed_unless_it_was_cut_off(tmp_path: Path)
     ]
     opened = open_rollout_file(write(tmp_path / "text.jsonl", rows))
     from hydrometer.diagnosis.config import DiagnoseConfig
-    from hydrometer.diagnosis.prompt_options import read_prompt_options
+    from hydrometer.runs.prompt_options import read_prompt_options
 
     config = opened.resolve(DiagnoseConfig(rollouts_from="text.jsonl"))
     given = opened.read(config, student, read_prompt_options(config, ()), needs_demos=False)

@@ -17,7 +17,6 @@ from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, build_stude
 import hydrometer
 from hydrometer.artifacts import open_run_folder, read_json, read_table
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.progress import Silent
 from hydrometer.diagnosis.run import run_diagnosis
 from hydrometer.diagnosis.setup import build_instruments
 from hydrometer.errors import (
@@ -29,6 +28,7 @@ from hydrometer.errors import (
     UnknownNameError,
     UserError,
 )
+from hydrometer.runs.progress import Silent
 from hydrometer.sampling import ScriptedModel
 from hydrometer.types import Grades, Message, Question, Score
 

@@ -3,7 +3,7 @@ from collections.abc import Callable
 import pytest
 from letter_subjects import build_subjects
 
-from hydrometer.preflight import Subjects
+from hydrometer.preflight.subjects import Subjects
 
 
 @pytest.fixture

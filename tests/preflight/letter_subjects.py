@@ -7,7 +7,7 @@ import numpy as np
 
 from hydrometer.models import Warp
 from hydrometer.objectives import parse
-from hydrometer.preflight import Subjects
+from hydrometer.preflight.subjects import Subjects
 from hydrometer.sampling import SamplingSettings, ScriptedModel
 from hydrometer.types import Message
 

@@ -1,7 +1,7 @@
 import pytest
 
 from hydrometer.errors import PreflightError
-from hydrometer.preflight import Finding, Preflight, refuse_red
+from hydrometer.preflight.findings import Finding, Preflight, refuse_red
 
 
 def red(number: int) -> Finding:

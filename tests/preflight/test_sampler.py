@@ -6,9 +6,10 @@ import pytest
 from faulty import BentSampler, EndlessSampler, top_k
 from letter_subjects import EOS
 
-from hydrometer.preflight import Finding, Subjects, inspect
+from hydrometer.preflight.findings import Finding
+from hydrometer.preflight.inspect import inspect
 from hydrometer.preflight.sampler import check_sampled_ends, check_sampler_logprobs
-from hydrometer.preflight.subjects import Sample, draw_samples
+from hydrometer.preflight.subjects import Sample, Subjects, draw_samples
 from hydrometer.preflight.warps import Reading, read_samples
 from hydrometer.sampling import Continuation, SampleRequest, SamplingSettings, ScriptedModel
 from hydrometer.types import Message

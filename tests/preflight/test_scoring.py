@@ -7,9 +7,9 @@ from letter_subjects import PROMPTS, TOKENS, student_probs, teacher_probs
 from hydrometer.models import Warp
 from hydrometer.models.causal import LogitsChunk
 from hydrometer.objectives import parse
-from hydrometer.preflight import Subjects, inspect
+from hydrometer.preflight.inspect import inspect
 from hydrometer.preflight.scoring import check_repeat, check_temperature, check_zero_gradient
-from hydrometer.preflight.subjects import draw_samples
+from hydrometer.preflight.subjects import Subjects, draw_samples
 from hydrometer.sampling import ScriptedModel
 from hydrometer.types import Message
 

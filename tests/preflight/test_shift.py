@@ -6,9 +6,9 @@ from faulty import LateModel, ShiftedModel
 from letter_subjects import TOKENS, student_probs, teacher_probs
 
 from hydrometer.models import CausalModel
-from hydrometer.preflight import Finding, Subjects
+from hydrometer.preflight.findings import Finding
 from hydrometer.preflight.shift import check_shift
-from hydrometer.preflight.subjects import draw_samples
+from hydrometer.preflight.subjects import Subjects, draw_samples
 from hydrometer.sampling import ScriptedModel
 
 

@@ -5,11 +5,12 @@ from tiny_models import EOS, TEMPLATE, TOKENS, build_network, build_tokenizer, i
 
 from hydrometer.models import Warp
 from hydrometer.models.transformers_model import TransformersModel
-from hydrometer.preflight import Finding, Subjects, inspect
+from hydrometer.preflight.findings import Finding
+from hydrometer.preflight.inspect import inspect
 from hydrometer.preflight.load import CHECKED_OBJECTIVES
 from hydrometer.preflight.preference import check_preference
 from hydrometer.preflight.scoring import check_stock_sampling
-from hydrometer.preflight.subjects import Sample, draw_samples
+from hydrometer.preflight.subjects import Sample, Subjects, draw_samples
 from hydrometer.preflight.templates import check_boundary, check_template
 from hydrometer.preflight.tokens import check_ends, check_token_map
 from hydrometer.sampling import Continuation, SampleRequest, SamplingSettings, build_sampler
@@ -170,9 +171,10 @@ def test_without_a_shared_token_map_the_teacher_is_scored_no_further():
 
 
 def test_a_template_that_a_model_does_not_know_is_red_by_what_it_believes():
-    from hydrometer.preflight import LoadOptions, build_subjects
+    from hydrometer.preflight import CheckConfig
+    from hydrometer.preflight.load import build_subjects
 
-    subjects = build_subjects("bundled:student", ["expert=bundled:expert"], LoadOptions(probe_tokens=48))
+    subjects = build_subjects("bundled:student", ["expert=bundled:expert"], CheckConfig(probe_tokens=48))
     expert = subjects.teachers["expert"]
     assert isinstance(expert, TransformersModel)
     samples = draw_samples(subjects, subjects.student, subjects.sampler)

@@ -9,8 +9,7 @@ import torch
 from faulty import BentSampler, Cut, nucleus, repetition, top_k
 
 from hydrometer.models import Warp
-from hydrometer.preflight import Subjects
-from hydrometer.preflight.subjects import Sample, draw_samples
+from hydrometer.preflight.subjects import Sample, Subjects, draw_samples
 from hydrometer.preflight.warps import RED_LOG_EVIDENCE, read_samples
 from hydrometer.sampling import Continuation, SampleRequest, SamplingSettings, ScriptedModel
 from hydrometer.types import Message

@@ -14,9 +14,9 @@ from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.fingerprints import fingerprint
 from hydrometer.diagnosis.given.rollouts import GivenQuestion, GivenRollout, GivenRollouts
 from hydrometer.diagnosis.given.rows import GivenGroup, GivenRow, read_groups
-from hydrometer.diagnosis.prompt_options import PromptOptions
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Conventional
+from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.sampling import rollout_seed
 from hydrometer.tasks import GradedElsewhere, grade_by
 from hydrometer.tasks.rows import QuestionSet, expand

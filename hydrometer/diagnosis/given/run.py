@@ -15,9 +15,9 @@ from hydrometer.artifacts import TABLES, read_json, read_table
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.fingerprints import fingerprint, fingerprint_questions
 from hydrometer.diagnosis.given.rollouts import FrozenPath, GivenQuestion, GivenRollout, GivenRollouts
-from hydrometer.diagnosis.prompt_options import PromptOptions
 from hydrometer.errors import RunFolderError, SpecError
 from hydrometer.models import CausalModel
+from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.teachers import ListedCandidates
 from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, Score, Task
 

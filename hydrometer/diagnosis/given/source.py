@@ -6,8 +6,8 @@ from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.given.file import RolloutFile, open_rollout_file
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.run import FinishedRun, open_finished_run
-from hydrometer.diagnosis.prompt_options import PromptOptions
 from hydrometer.models import CausalModel
+from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.types import Task
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.memory import explain_memory
 from hydrometer.errors import SpecError
 from hydrometer.models.prompting import PromptFormat
+from hydrometer.runs.memory import explain_memory
+from hydrometer.runs.options import MachineOptions
 
 if TYPE_CHECKING:
     from hydrometer.models.transformers_model import TransformersModel
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Loader:
     """Owns what was loaded, by spec and chat template."""
 
-    def __init__(self, config: DiagnoseConfig):
-        self.config = config
+    def __init__(self, options: MachineOptions):
+        self.options = options
         self.loaded: dict[tuple[str, str | None], TransformersModel] = {}
 
     def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
@@ -34,7 +34,7 @@ class Loader:
 
             with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
                 self.loaded[key] = load_model(
-                    spec, dtype=self.config.dtype, device=self.config.device, prompt_format=prompt_format
+                    spec, dtype=self.options.dtype, device=self.options.device, prompt_format=prompt_format
                 )
         return self.loaded[key]
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.inputs import read_plain_text
 from hydrometer.models.prompting import PromptFormat, parse_template_kwargs
+from hydrometer.runs.options import PromptingOptions
 from hydrometer.teachers import FRAMES, Frame, TeacherSpec, TemplateFile, read_templates
 from hydrometer.types import STUDENT, Message, Question
 
@@ -62,26 +62,28 @@ class PromptOptions:
         }
 
 
-def read_prompt_options(config: DiagnoseConfig, teachers: Sequence[TeacherSpec]) -> PromptOptions:
-    """Read the files that the options name.
+def read_prompt_options(
+    options: PromptingOptions, teachers: Sequence[TeacherSpec] = (), *, templates: Sequence[str] = ()
+) -> PromptOptions:
+    """Read the files that the options name; `templates` are user templates as CONTEXT=FILE.
 
     Raises:
         UnknownNameError: a template for no context, a chat template for no teacher.
         SpecError: a file that cannot be read, or a text that is not of the form that is expected.
     """
-    templates = read_templates(config.template)
+    frames = read_templates(templates)
     for spec in teachers:
-        template = templates.get(spec.context.name)
+        template = frames.get(spec.context.name)
         if template is not None and spec.context.empty and not template.frame.slots:
             raise SpecError(
                 f"Teacher '{spec.name}': the template {template.path} has no content that could be blanked."
             )
     return PromptOptions(
-        templates,
-        _read_system_prompt(config.system_prompt),
-        _read_chat_templates(config.chat_template, teachers),
-        parse_template_kwargs(config.chat_template_kwargs),
-        config.plain_prompt,
+        frames,
+        _read_system_prompt(options.system_prompt),
+        _read_chat_templates(options.chat_template, teachers),
+        parse_template_kwargs(options.chat_template_kwargs),
+        options.plain_prompt,
     )
 
 

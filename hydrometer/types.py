@@ -20,6 +20,8 @@ Grading = Literal["strict", "relaxed"]
 COUNTED_KINDS: tuple[RolloutKind, ...] = ("base", "branch")
 STUDENT = "student"
 """`Rollout.model` of a rollout that the student continued."""
+NO_TEACHER = "no teacher"
+"""What stands in rankings for leaving the student as it is."""
 
 
 class Message(NamedTuple):

@@ -20,7 +20,6 @@ from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, corrected_direction_square, corrected_ideal_square
 from hydrometer.alignment.scores import NO_DIRECTION, ArmScores
 
-NO_TEACHER = "no teacher"
 NO_OBJECTIVE = "none"
 RECOMMEND_AT = 0.95
 """Probability of being within epsilon of the best arm that a recommendation needs."""

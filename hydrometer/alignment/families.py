@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from hydrometer.alignment.choice import NO_TEACHER, Arm
+from hydrometer.alignment.choice import Arm
 from hydrometer.alignment.contributions import SPLITS, QuestionSums
 from hydrometer.alignment.entries import finite
 from hydrometer.alignment.hypotheses import SignedRank, holm, signed_rank
 from hydrometer.alignment.metrics import METRICS, TERMS
+from hydrometer.types import NO_TEACHER
 
 CORRECT_AGAINST_INCORRECT = "correct against incorrect"
 AGAINST_NO_TEACHER = "against no teacher"

@@ -20,7 +20,6 @@ from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shar
 from hydrometer.alignment.arrays import SAMPLED_FIELDS, has_distinct_rates
 from hydrometer.alignment.choice import (
     NO_OBJECTIVE,
-    NO_TEACHER,
     RECOMMEND_AT,
     ObjectiveInfo,
     Ranked,
@@ -31,7 +30,7 @@ from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
 from hydrometer.alignment.study import Study, build_study
 from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
-from hydrometer.types import STUDENT
+from hydrometer.types import NO_TEACHER, STUDENT
 
 EPSILON = 0.02
 

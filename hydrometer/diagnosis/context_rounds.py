@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hydrometer.diagnosis.drawing import draw_in_rounds
-from hydrometer.diagnosis.roles import Teacher, Writer
+from hydrometer.diagnosis.roles import Writer
 from hydrometer.diagnosis.rounds import Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.teachers import Teacher
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import (
     TeacherPrompt,

@@ -8,31 +8,12 @@ from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions
+from hydrometer.runs.teachers import Teacher
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
-from hydrometer.teachers import FRAMES, PEER, SELF, SUMMARISED, ContextSpec, Frame, TeacherSpec, needs_demonstrations
+from hydrometer.teachers import PEER, SELF, SUMMARISED, TeacherSpec
 
 _GREEDY = Warp(top_p=1e-9)
 """A nucleus of one token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Teacher:
-    """A teacher ready to score."""
-
-    name: str
-    model: CausalModel
-    context: ContextSpec
-    frame: Frame = FRAMES["none"]
-    """The words around what it is shown."""
-    peer: str | None = None
-    """Who writes the demonstrations, where it is not the student."""
-    summariser: str | None = None
-    """Who condenses them, where someone does."""
-
-    @property
-    def needs_demos(self) -> bool:
-        """Whether it is shown rollouts of the student."""
-        return needs_demonstrations(self.context, self.frame)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,16 +1,13 @@
 """From names to objects: models (each loaded once), teachers, objectives, task. Errors of a config surface here."""
 
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import dataclass, replace
 
-from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
 from hydrometer.diagnosis.roles import (
-    Teacher,
     Writer,
     build_context_samplers,
     build_peers,
@@ -22,10 +19,11 @@ from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_s
 from hydrometer.objectives import Objective, parse
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
+from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
-from hydrometer.teachers import PEER, SELF, ContextSpec, TeacherPrompt, TeacherSpec, TeacherView, parse_teacher
+from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView
 from hydrometer.types import STUDENT, Question, Task
 
 
@@ -116,7 +114,7 @@ def build_instruments(
     _refuse_contradictions(config)
     if student is None:
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded
-    specs = _parse_teachers(config, given=teachers is not None)
+    specs = () if teachers is not None else _parse_teachers(config)
     objectives = parse_objectives(config.objective)
     task = _build_task(config, task, sources)
     prompts = read_prompt_options(config, specs, templates=config.template)
@@ -132,14 +130,16 @@ def build_instruments(
         ready = tuple(Teacher(name, model, ContextSpec("none")) for name, model in teachers.items())
     else:
         ready = tuple(build_teacher(spec, config, prompts, student, loader) for spec in specs)
-    _check_names([teacher.name for teacher in ready])
+    if not ready:
+        raise SpecError("A diagnosis needs at least one teacher, e.g. --teacher self+answer")
+    refuse_reserved([teacher.name for teacher in ready])
     _refuse_unshowable(config, ready, task)
     settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
     peers = build_peers(ready, config, prompts, settings, loader)
     summarisers = build_summarisers(ready, config, prompts, loader)
     loader.check_template_variables(prompts.kwargs)
     shared = check_token_maps(student, {teacher.name: teacher.model for teacher in ready})
-    models = {id(model): _cut(model, shared) for model in (student, *(teacher.model for teacher in ready))}
+    models = {id(model): cut_vocabulary(model, shared) for model in (student, *(teacher.model for teacher in ready))}
     student = models[id(student)]
     ready = tuple(replace(teacher, model=models[id(teacher.model)]) for teacher in ready)
     needs_demos = any(teacher.needs_demos for teacher in ready)
@@ -229,56 +229,15 @@ def build_allocation(config: DiagnoseConfig) -> Allocation:
             return OnPolicy()
 
 
-def _parse_teachers(config: DiagnoseConfig, *, given: bool) -> tuple[TeacherSpec, ...]:
-    if given:
-        return ()
+def _parse_teachers(config: DiagnoseConfig) -> tuple[TeacherSpec, ...]:
     if config.teacher == DEMO_TEACHERS and not config.student.startswith("bundled:"):
         raise SpecError(
             f"Student '{config.student}' needs teachers of its own, e.g. --teacher self+answer --teacher NAME=MODEL\n"
             "(the default teachers share the bundled student's tokenizer)."
         )
-    specs = tuple(parse_teacher(text) for text in config.teacher)
-    for number, spec in enumerate(specs):
-        if spec.name in {other.name for other in specs[:number]}:
-            raise SpecError(
-                f"Two teachers are called '{spec.name}', the second is '{config.teacher[number]}'.\n"
-                "Give it a name of its own: --teacher NAME=MODEL[+CONTEXT]"
-            )
-        _check_models(spec, config.teacher[number])
     if config.summariser is not None:
         parse_model_spec(config.summariser)
-    return specs
-
-
-def _check_models(spec: TeacherSpec, text: str) -> None:
-    if spec.model != SELF:
-        parse_model_spec(spec.model)
-    if spec.context.name != PEER:
-        return
-    peer = spec.context.argument or spec.model
-    if peer == SELF:
-        raise SpecError(
-            f"Teacher '{text}': a peer is another model than the student; name one, e.g. self+peer_demo:MODEL\n"
-            "(demonstrations by the student itself are the context correct_demo)."
-        )
-    parse_model_spec(peer)
-
-
-def _check_names(names: Sequence[str]) -> None:
-    if not names:
-        raise SpecError("A diagnosis needs at least one teacher, e.g. --teacher self+answer")
-    reserved = [name for name in names if name in (STUDENT, NO_TEACHER)]
-    if reserved:
-        raise SpecError(f"A teacher cannot be called '{reserved[0]}': that name stands for something else in a run.")
-
-
-def _cut(model: CausalModel, shared: int) -> CausalModel:
-    """The model on the vocabulary that all share; the caller's own object keeps the whole of its vocabulary."""
-    if model.vocab_size == shared:
-        return model
-    narrowed = copy(model)
-    narrowed.vocab_size = shared
-    return narrowed
+    return parse_teachers(config.teacher)
 
 
 def _find_controls(specs: Sequence[TeacherSpec]) -> dict[str, str]:

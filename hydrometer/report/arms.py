@@ -6,12 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hydrometer.report.words import METRICS, RANKING_METRIC, reason_in_words
-from hydrometer.types import STUDENT
+from hydrometer.types import NO_TEACHER, STUDENT
 
 Json = dict[str, Any]
 ArmKey = tuple[str, str, str]
 SPLITS = ("all", "correct", "incorrect")
-NO_TEACHER = "no teacher"
 _ABSENT = {"reason": "not_computed"}
 
 

@@ -9,13 +9,14 @@ from typing import Any
 import polars as pl
 
 from hydrometer.report.analyses import build_advice, build_analyses
-from hydrometer.report.arms import NO_TEACHER, arm_key, arm_label, build_arms
+from hydrometer.report.arms import arm_key, arm_label, build_arms
 from hydrometer.report.axis import build_axis
 from hydrometer.report.files import RunFiles
 from hydrometer.report.paths import build_token_view
 from hydrometer.report.records import build_tests, build_warnings, scalar
 from hydrometer.report.visible import visible_text
 from hydrometer.report.words import RANKING_METRIC
+from hydrometer.types import NO_TEACHER
 
 Json = dict[str, Any]
 DEFAULT_EPSILON = 0.02

@@ -17,10 +17,11 @@ import polars as pl
 
 from hydrometer.alignment.advice.by_question import QuestionChoice, choose_by_question
 from hydrometer.alignment.advice.judge import chosen_arm
-from hydrometer.alignment.choice import NO_TEACHER, ObjectiveInfo
+from hydrometer.alignment.choice import ObjectiveInfo
 from hydrometer.alignment.study import build_study
 from hydrometer.artifacts import read_json, read_table, write_table, write_text
 from hydrometer.errors import RunFolderError, UserError
+from hydrometer.types import NO_TEACHER
 
 CONTROLS = ("empty:", "wrong_answer")
 """Contexts that exist to be compared with; nobody should train with them."""

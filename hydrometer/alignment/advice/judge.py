@@ -20,10 +20,10 @@ from jaxtyping import Bool, Float
 
 from hydrometer.alignment.advice.rule import FEATURES, Nodes, Prediction, fit_rule, predict_out_of_fold
 from hydrometer.alignment.arrays import NODE_KEYS
-from hydrometer.alignment.choice import NO_TEACHER
 from hydrometer.alignment.entries import describe
 from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
 from hydrometer.artifacts import TABLES
+from hydrometer.types import NO_TEACHER
 
 TRAIN, SKIP, UNDECIDED = "train", "skip", "undecided"
 WEIGHTS = {TRAIN: 1.0, SKIP: 0.0, UNDECIDED: 1.0}

@@ -18,7 +18,7 @@ Source: arXiv:2605.10889 and arXiv:2306.08543 (MiniLLM), arXiv:2503.20783 (Dr. G
 from typing import Literal, assert_never
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrometer.objectives.fullvocab import clamped_exp
@@ -65,9 +65,7 @@ def policy_gradient_losses(
     return -advantages.detach() * (1.0 + student_logprobs - student_logprobs.detach())
 
 
-def sum_rewards_to_go(
-    rewards: Float[Tensor, " token"], rollout_ids: Int[Tensor, " token"]
-) -> Float[Tensor, " token"]:
+def sum_rewards_to_go(rewards: Float[Tensor, " token"], rollout_ids: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
     """Sum of the rewards of this and all later tokens of the rollout.
 
     The tokens of a rollout stand together and in order. Differences of running sums over the whole batch would lose

@@ -9,6 +9,7 @@ Diagnosis and training use the same values, so what is diagnosed is what is trai
     >>> objective.direction(student_logits, teacher_logits)
 """
 
+from hydrometer.objectives.fused import FusedLoss, Head, Term, fused_loss
 from hydrometer.objectives.grammar import KIND_NAMES, make, parse
 from hydrometer.objectives.kinds import Kind, Need
 from hydrometer.objectives.objective import Objective
@@ -17,10 +18,14 @@ from hydrometer.objectives.table import alias_table, topk_table
 
 __all__ = [
     "KIND_NAMES",
+    "FusedLoss",
+    "Head",
     "Kind",
     "Need",
     "Objective",
+    "Term",
     "alias_table",
+    "fused_loss",
     "group_advantages",
     "make",
     "parse",

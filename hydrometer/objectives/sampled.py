@@ -18,7 +18,7 @@ Source: arXiv:2605.10889 and arXiv:2306.08543 (MiniLLM), arXiv:2503.20783 (Dr. G
 from typing import Literal, assert_never
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from hydrometer.objectives.fullvocab import clamped_exp
@@ -43,6 +43,21 @@ def estimator_losses(
     assert_never(kind)
 
 
+def estimator_slopes(
+    kind: Estimator, student_logprobs: Float[Tensor, " token"], teacher_logprobs: Float[Tensor, " token"]
+) -> Float[Tensor, " token"]:
+    """Derivative of each loss in log p(y), so that its gradient in the logits is slope (1[j = y] - p_j)."""
+    log_ratio = student_logprobs - teacher_logprobs
+    match kind:
+        case "sampled_token" | "k2":
+            return log_ratio
+        case "k1_loss":
+            return torch.ones_like(log_ratio)
+        case "k3":
+            return 1.0 - clamped_exp(-log_ratio)
+    assert_never(kind)
+
+
 def policy_gradient_losses(
     student_logprobs: Float[Tensor, " token"], advantages: Float[Tensor, " token"]
 ) -> Float[Tensor, " token"]:
@@ -50,15 +65,20 @@ def policy_gradient_losses(
     return -advantages.detach() * (1.0 + student_logprobs - student_logprobs.detach())
 
 
-def sum_rewards_to_go(
-    student_logprobs: Float[Tensor, " token"],
-    teacher_logprobs: Float[Tensor, " token"],
-    response_mask: Bool[Tensor, "rollout position"],
-) -> Float[Tensor, " token"]:
-    """Sum of log q - log p over this and all later response tokens of the rollout; `token` runs over the mask."""
-    rewards = torch.zeros_like(response_mask, dtype=student_logprobs.dtype)
-    rewards[response_mask] = (teacher_logprobs - student_logprobs).detach()
-    return rewards.flip(-1).cumsum(-1).flip(-1)[response_mask]
+def sum_rewards_to_go(rewards: Float[Tensor, " token"], rollout_ids: Int[Tensor, " token"]) -> Float[Tensor, " token"]:
+    """Sum of the rewards of this and all later tokens of the rollout.
+
+    The tokens of a rollout stand together and in order. Differences of running sums over the whole batch would lose
+    digits, so these sums are float64.
+    """
+    count = len(rewards)
+    sums = torch.zeros(count + 1, dtype=torch.float64, device=rewards.device)
+    sums[:count] = rewards.double().flip(0).cumsum(0).flip(0)
+    ends = torch.full((count,), count, device=rewards.device)
+    places = torch.arange(1, count, device=rewards.device)
+    ends[:-1] = torch.where(rollout_ids[1:] != rollout_ids[:-1], places, count)
+    next_rollout = ends.flip(0).cummin(0).values.flip(0)
+    return (sums[:count] - sums[next_rollout]).to(rewards.dtype)
 
 
 def group_advantages(

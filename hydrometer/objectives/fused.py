@@ -345,3 +345,25 @@ def _check_inputs(objective: Objective, inputs: _TokenInputs, teacher_given: boo
     for argument, there in needed.items():
         if not there:
             raise TypeError(f"objective '{objective.name}' needs {argument}, which was not given")
+
+
+@torch.no_grad()
+def observe_logprobs(
+    hidden: Float[Tensor, "token width"],
+    head: Head,
+    observe: Observer,
+    *,
+    teacher_hidden: Float[Tensor, "token teacher_width"] | None = None,
+    teacher_head: Head | None = None,
+    warp_temperature: float = 1.0,
+    chunk_tokens: int | None = None,
+) -> None:
+    """Show every chunk's log-probabilities to `observe` as `fused_loss` does (see there), without a loss."""
+    vocab = min(len(head.weight), len(teacher_head.weight)) if teacher_head is not None else len(head.weight)
+    student, teacher = _layer(hidden, head, vocab, warp_temperature), None
+    if teacher_hidden is not None and teacher_head is not None:
+        teacher = _layer(teacher_hidden, teacher_head, vocab, warp_temperature)
+    size = chunk_tokens or default_chunk_tokens(vocab, hidden.device)
+    for start in reversed(range(0, len(hidden), size)):
+        rows = slice(start, min(start + size, len(hidden)))
+        observe(rows, student.logprobs(rows)[0], None if teacher is None else teacher.logprobs(rows)[0])

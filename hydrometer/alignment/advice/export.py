@@ -46,12 +46,21 @@ def write_advice(folder: Path, target: Path) -> pl.DataFrame:
         RunFolderError: the run has no `advice.parquet`.
         DiskError: the disk refuses.
     """
+    rows = agreed_advice(folder)
+    write_table(target, rows)
+    return rows
+
+
+def agreed_advice(folder: Path) -> pl.DataFrame:
+    """The rows that `write_advice` copies.
+
+    Raises:
+        RunFolderError: the run has no `advice.parquet`.
+    """
     advice = read_table(folder / "advice.parquet").filter(pl.col("advice") != "undecided")
     keys = ["question_id", "prefix_ids"]
     agreed = advice.filter(pl.col("advice").n_unique().over(keys) == 1).unique(keys, keep="first", maintain_order=True)
-    rows = agreed.select(*keys, "token_id", "teacher", "objective", "advice", "weight", "predicted_signal")
-    write_table(target, rows)
-    return rows
+    return agreed.select(*keys, "token_id", "teacher", "objective", "advice", "weight", "predicted_signal")
 
 
 def write_trl_rows(folder: Path, target: Path) -> TrlExport:
@@ -101,6 +110,17 @@ def trl_rows(folder: Path) -> TrlExport:
             }
         )
     return export
+
+
+def choose_teachers(folder: Path) -> tuple[str, dict[str, str]]:
+    """The teacher that a diagnosis chose overall, and those of the questions with a measured node.
+
+    Raises:
+        UserError: nothing was measured, or training with no teacher is recommended.
+        RunFolderError: a file of the run is missing or damaged.
+    """
+    arm = _arm_to_export(read_json(folder / "summary.json"), folder)
+    return arm["teacher"], {question: choice.teacher for question, choice in _choose(folder, arm).items()}
 
 
 def _with_messages(folder: Path, name: str) -> pl.DataFrame:

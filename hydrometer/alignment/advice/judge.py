@@ -177,6 +177,7 @@ def _entry(arm: Mapping[str, str], nodes: Nodes, verdict: Judgement, oracle: dic
             "intercept": float(rule.coefficients[0]),
             "coefficients": rule.coefficients[1:].tolist(),
             "standard_errors": np.sqrt(np.diag(rule.covariance))[1:].tolist(),
+            "covariance": rule.covariance.tolist(),
         },
     }
 

@@ -1,0 +1,89 @@
+"""A network taken apart for training: what makes hidden states, and the head that turns them into logits.
+
+The split is checked once on a few tokens against the network's own logits, so that an architecture that does more
+between the two than we know of is refused instead of trained wrongly.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy, deepcopy
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from hydrometer.errors import SpecError
+from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.objectives.fused import Head
+from hydrometer.training.rows import pad_rows, predicting_states
+
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
+"""Largest difference of a logit between both ways; the two round alike, so that a missing step shows as far more."""
+
+
+def read_head(network: PreTrainedModel, vocab_size: int) -> Head:
+    """The output layer over the first `vocab_size` token ids, which all models of a run share.
+
+    Raises:
+        SpecError: the network has no plain linear output layer.
+    """
+    layer = network.get_output_embeddings()
+    if not isinstance(layer, nn.Linear):
+        raise SpecError(
+            f"{type(network).__name__} has no plain linear output layer ({type(layer).__name__}), which training needs."
+        )
+    config: Any = network.config.get_text_config()
+    scale = float(getattr(config, "logit_scale", None) or 1.0) / float(getattr(config, "logits_scaling", None) or 1.0)
+    softcap = getattr(config, "final_logit_softcapping", None)
+    bias = None if layer.bias is None else layer.bias[:vocab_size]
+    return Head(layer.weight[:vocab_size], bias, scale, None if softcap is None else float(softcap))
+
+
+@torch.no_grad()
+def check_head(model: TransformersModel) -> None:
+    """Compare hidden states and head with the network's own logits.
+
+    Raises:
+        SpecError: they differ.
+    """
+    network, ids = model.network, list(range(min(8, model.vocab_size)))
+    rows = pad_rows([ids[:4]], [ids[4:] + ids[:1]], device=model.device)
+    head = read_head(network, model.vocab_size)
+    logits = (predicting_states(network, rows) @ head.weight.T).float()
+    if head.bias is not None:
+        logits = logits + head.bias
+    logits = logits * head.scale
+    if head.softcap is not None:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    own = network(input_ids=rows.input_ids, use_cache=False).logits[rows.predicts][:, : model.vocab_size].float()
+    gap = float((logits - own).abs().max())
+    if not gap <= _TOLERANCE[network.dtype] * max(1.0, float(own.abs().max()) / 10):
+        raise SpecError(
+            f"'{model.spec}' ({type(network).__name__}): its logits are not those of its output layer (they differ by "
+            f"{gap:.3g}), so the loss would be of another model. This architecture cannot be trained here yet."
+        )
+
+
+def add_lora(model: TransformersModel, *, rank: int, alpha: float | None, seed: int) -> PeftModel:
+    """Put an adapter on all linear layers but the output layer, in place; its start changes nothing."""
+    config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules="all-linear")  # pyright: ignore[reportArgumentType]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        adapted = get_peft_model(model.network, config)
+    if not isinstance(adapted, PeftModel):
+        raise TypeError(f"expected a PeftModel, got {type(adapted).__name__}")
+    return adapted
+
+
+def freeze_copy(model: TransformersModel) -> TransformersModel:
+    """A model of its own that stays as this one is now."""
+    frozen = copy(model)
+    frozen.network = deepcopy(model.network)
+    frozen.network.requires_grad_(False)
+    return frozen
+
+
+def without_adapter(adapted: PeftModel | None) -> AbstractContextManager[Any]:
+    """Takes the adapter away while it is entered; nothing where there is none."""
+    return nullcontext() if adapted is None else adapted.disable_adapter()

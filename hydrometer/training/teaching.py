@@ -1,0 +1,97 @@
+"""Who teaches which response, and from which prompt.
+
+A teacher of a training run is a model with a context, as in a diagnosis. `self` stands for the student before the first
+step (frozen), for a moving average of its weights (ema: a <- decay a + (1 - decay) weights after every step), or for
+the student as it is (live). A frozen self with LoRA is the student without its adapter and needs no copy.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.runs.teachers import Teacher
+from hydrometer.teachers import TeacherPrompt, blank_text, build_teacher_prompt
+from hydrometer.training.networks import freeze_copy, without_adapter
+from hydrometer.types import Question, Rollout
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A teacher in its place."""
+
+    teacher: Teacher
+    model: TransformersModel
+    as_teacher: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Entered while its network is used."""
+
+    @property
+    def name(self) -> str:
+        """Of the teacher."""
+        return self.teacher.name
+
+    def prompt(self, question: Question, demos: Sequence[Rollout], refuse: Sequence[Rollout]) -> TeacherPrompt:
+        """What it is shown for a question; `reason` says why it has to be skipped, where it has."""
+        return build_teacher_prompt(
+            self.teacher.context,
+            question,
+            demos=demos,
+            refuse=refuse,
+            blank=lambda text: blank_text(self.model, text),
+            frame=self.teacher.frame,
+        )
+
+    def prompt_ids(self, prompt: TeacherPrompt) -> tuple[int, ...]:
+        """The same as token ids."""
+        return self.model.render(prompt.messages, assistant=prompt.assistant)
+
+
+class MovingAverage:
+    """Owns a copy of the student that follows its weights slowly."""
+
+    def __init__(self, model: TransformersModel, decay: float):
+        self.model = freeze_copy(model)
+        self.decay = decay
+        self.followed = [
+            (mine, theirs)
+            for mine, theirs in zip(self.model.network.parameters(), model.network.parameters(), strict=True)
+            if theirs.requires_grad
+        ]
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move towards the student's weights."""
+        for mine, theirs in self.followed:
+            mine.lerp_(theirs.to(mine.dtype), 1.0 - self.decay)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint has to hold."""
+        return {f"average.{number}": mine for number, (mine, _) in enumerate(self.followed)}
+
+
+def seat_self(
+    student: TransformersModel, adapted: PeftModel | None, mode: str, decay: float
+) -> tuple[TransformersModel, Callable[[], AbstractContextManager[Any]], MovingAverage | None]:
+    """The model that `self` stands for, how it is entered, and what has to be moved after each step."""
+    match mode:
+        case "live":
+            return student, nullcontext, None
+        case "ema":
+            average = MovingAverage(student, decay)
+            return average.model, nullcontext, average
+    if adapted is not None:
+        return student, lambda: without_adapter(adapted), None
+    return freeze_copy(student), nullcontext, None
+
+
+Route = Callable[[Question, bool], tuple[str, ...]]
+"""(question, whether the rollout is correct) -> names of the teachers that score it."""
+
+
+def describe_skips(skipped: Mapping[str, int]) -> list[str]:
+    """One line per teacher that could not be shown its context for some responses."""
+    return [f"teacher '{name}' was skipped for {count} responses" for name, count in sorted(skipped.items()) if count]

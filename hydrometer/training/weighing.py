@@ -1,0 +1,175 @@
+"""Which tokens count: a weight for every token of every response, from its outcome or from what both models say there.
+
+    all, correct, incorrect    the outcome of the rollout
+    overlap, non_overlap       the sampled token lies in the top-k of both models, or does not
+    kl_above:Q                 KL(student||teacher) is above its quantile Q over the tokens of the step
+    FOLDER                     the advice of a diagnosis: by prefix where it has one, else by its fitted rule
+
+The loss stays a sum over the weighted tokens divided by the number of all response tokens.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from hydrometer.alignment.advice import FEATURES, Rule, apply_rule, read_advice
+from hydrometer.errors import SpecError
+from hydrometer.types import Rollout
+
+Weights = Float[np.ndarray, " token"]
+
+
+class Signs(NamedTuple):
+    """What both models say of each token of one response."""
+
+    reverse_kl: Float[Tensor, " token"]
+    """KL(student || teacher), nats."""
+    student_entropy: Float[Tensor, " token"]
+    """Nats."""
+    is_overlap: Bool[Tensor, " token"]
+    """Whether the sampled token lies in the top-k of both."""
+
+
+def read_signs(
+    student_logprobs: Float[Tensor, "token vocab"],
+    teacher_logprobs: Float[Tensor, "token vocab"],
+    tokens: Float[Tensor, " token"] | Tensor,
+    *,
+    k: int,
+) -> Signs:
+    """The signs of some tokens from both distributions."""
+    probs = student_logprobs.exp()
+    k = min(k, student_logprobs.shape[-1])
+    is_overlap = torch.ones_like(tokens, dtype=torch.bool)
+    for logprobs in (student_logprobs, teacher_logprobs):
+        least = logprobs.topk(k).values[:, -1]
+        is_overlap &= logprobs.gather(-1, tokens[:, None])[:, 0] >= least
+    return Signs(
+        (probs * (student_logprobs - teacher_logprobs)).sum(-1).clamp(min=0.0),
+        -(probs * student_logprobs).sum(-1),
+        is_overlap,
+    )
+
+
+class Weighed(NamedTuple):
+    """Weights of every response of a step, and what is to be told of them."""
+
+    weights: list[Weights]
+    metrics: dict[str, float | None]
+
+
+class Weigher(NamedTuple):
+    """A rule that gives tokens their weights."""
+
+    weigh: Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]
+    needs_signs: bool = False
+
+
+def build_weigher(text: str) -> Weigher:
+    """Read --weights.
+
+    Raises:
+        SpecError: neither a rule nor the folder of a diagnosis, or a diagnosis without advice.
+    """
+    name, _, argument = text.partition(":")
+    match name:
+        case "all":
+            return Weigher(_by_outcome({True: 1.0, False: 1.0}))
+        case "correct":
+            return Weigher(_by_outcome({True: 1.0, False: 0.0}))
+        case "incorrect":
+            return Weigher(_by_outcome({True: 0.0, False: 1.0}))
+        case "overlap" | "non_overlap":
+            return Weigher(_by_overlap(wanted=name == "overlap"), needs_signs=True)
+        case "kl_above":
+            return Weigher(_by_quantile(_read_quantile(text, argument)), needs_signs=True)
+    if Path(text).is_dir():
+        return Weigher(_by_advice(Path(text)), needs_signs=True)
+    raise SpecError(
+        f"--weights '{text}': expected all, correct, incorrect, overlap, non_overlap, kl_above:QUANTILE, or the folder "
+        "of a diagnosis."
+    )
+
+
+def _read_quantile(text: str, argument: str) -> float:
+    try:
+        quantile = float(argument)
+    except ValueError:
+        quantile = -1.0
+    if not 0.0 < quantile < 1.0:
+        raise SpecError(f"--weights '{text}': the quantile has to lie between 0 and 1, e.g. kl_above:0.8")
+    return quantile
+
+
+def _by_outcome(weight: Mapping[bool, float]) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+    def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
+        return _told([np.full(len(rollout.token_ids), weight[rollout.correct]) for rollout in rollouts])
+
+    return weigh
+
+
+def _by_overlap(*, wanted: bool) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+    def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
+        assert signs is not None
+        return _told([(sign.is_overlap == wanted).double().cpu().numpy() for sign in signs])
+
+    return weigh
+
+
+def _by_quantile(quantile: float) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+    def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
+        assert signs is not None
+        values = [sign.reverse_kl.double().cpu().numpy() for sign in signs]
+        level = float(np.quantile(np.concatenate(values), quantile)) if values else 0.0
+        return _told([(value > level).astype(np.float64) for value in values])
+
+    return weigh
+
+
+def _by_advice(folder: Path) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+    advice = read_advice(folder)
+
+    def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
+        assert signs is not None
+        weights, matched = [], 0
+        for rollout, sign in zip(rollouts, signs, strict=True):
+            known = advice.by_prefix.get(rollout.question_id, {})
+            found = _follow_rule(advice.rule, rollout, sign)
+            for position in range(len(rollout.token_ids)):
+                weight = known.get(rollout.token_ids[:position])
+                if weight is not None:
+                    found[position] = weight
+                    matched += 1
+            weights.append(found)
+        told = _told(weights)
+        total = sum(map(len, weights))
+        return told._replace(metrics=told.metrics | {"advice_matched_share": matched / total if total else None})
+
+    return weigh
+
+
+def _follow_rule(rule: Rule | None, rollout: Rollout, sign: Signs) -> Weights:
+    """0 where the rule expects the token to be taught the wrong way by more than its own error, else 1."""
+    count = len(rollout.token_ids)
+    if rule is None:
+        return np.ones(count)
+    position = np.arange(count, dtype=np.float64)
+    columns = {
+        "path_correct": np.full(count, float(rollout.correct)),
+        "sqrt_reverse_kl": sign.reverse_kl.double().sqrt().cpu().numpy(),
+        "student_entropy_nats": sign.student_entropy.double().cpu().numpy(),
+        "depth_frac": position / max(count, 1),
+        "log_position": np.log1p(position),
+    }
+    predicted = apply_rule(rule, np.stack([columns[name] for name in FEATURES], axis=1))
+    return (predicted.signal >= -predicted.error).astype(np.float64)
+
+
+def _told(weights: list[Weights]) -> Weighed:
+    total = sum(map(len, weights))
+    return Weighed(weights, {"weighted_share": float(sum(map(np.sum, weights))) / total if total else None})

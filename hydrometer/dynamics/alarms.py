@@ -1,9 +1,13 @@
 """The papers' signs of failure as rules over the metrics so far.
 
 A rule compares the mean of the newest `WINDOW_STEPS` steps with that of the first `WINDOW_STEPS`. A change smaller than
-`NOISE_ERRORS` standard errors of the two means counts as none, so that the noise of single steps fires nothing. An
-alarm is given when its sign shows at the newest step and showed at none of the `WINDOW_STEPS` steps before: once per
-onset, as a function of the history alone, so that a resumed run gives the same alarms.
+`NOISE_ERRORS` standard errors counts as none, so that the noise of single steps fires nothing:
+
+    standard error = s sqrt(1 / n_first + 1 / n_newest),   s^2 = mean of (x_(t+1) - x_t)^2 / 2 over `NOISE_STEPS`
+
+(successive differences see the noise and not the trend). An alarm is given when its sign shows at the newest step and
+showed at none of the `WINDOW_STEPS` steps before: once per onset, as a function of the history alone, so that a resumed
+run gives the same alarms.
 
 A threshold "ours" is a choice made here, not taken from a paper.
 """
@@ -16,6 +20,7 @@ import numpy as np
 
 WINDOW_STEPS = 10
 NOISE_ERRORS = 4.0
+NOISE_STEPS = 50
 STAGNATION_STEPS = 50
 """Steps before the absence of progress means anything (ours)."""
 TOPK_MASS_FALL = 0.05
@@ -30,8 +35,8 @@ TRUNCATION_RISE = 0.2
 """Of the share of truncated responses (ours)."""
 LOW_OVERLAP = 0.8
 """About halfway between start (0.72) and end (0.91) of the successful run of arXiv:2604.13016."""
-OVERLAP_GROWTH = 0.02
-"""A tenth of the growth in that run."""
+OVERLAP_GROWTH = 0.01
+"""A twentieth of the growth in that run, which took some 200 steps."""
 ONSET_NATS = 0.2
 """By how much entropy has left its start level (ours; arXiv:2604.13016 shows the order of onsets, no margin)."""
 SMALL_KL_NATS = 0.01
@@ -114,7 +119,8 @@ def _change(history: History, name: str) -> _Change | None:
     start, now = _values(history[:WINDOW_STEPS], name), _values(history[-WINDOW_STEPS:], name)
     if 2 * min(len(start), len(now)) < WINDOW_STEPS:
         return None
-    error = np.sqrt(start.var(ddof=1) / len(start) + now.var(ddof=1) / len(now))
+    steps = np.diff(_values(history[-NOISE_STEPS:], name))
+    error = np.sqrt(np.square(steps).mean() / 2 * (1 / len(start) + 1 / len(now)))
     difference = now.mean() - start.mean()
     return _Change(float(start.mean()), float(now.mean()), bool(abs(difference) <= NOISE_ERRORS * error))
 
@@ -148,7 +154,9 @@ def _find_stagnant_overlap(history: History) -> float | None:
     overlap = _change(history, "overlap_ratio")
     if overlap is None or len(history) < STAGNATION_STEPS or overlap.now >= LOW_OVERLAP:
         return None
-    return overlap.rise if overlap.rise < OVERLAP_GROWTH else None
+    # Not `rise`: a slow growth that noise hides is no proof that nothing grows.
+    growth = overlap.now - overlap.start
+    return growth if growth < OVERLAP_GROWTH else None
 
 
 def _find_tail_onset(history: History) -> float | None:

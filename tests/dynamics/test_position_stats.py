@@ -204,6 +204,14 @@ def test_a_broken_model_is_not_hidden() -> None:
         assert getattr(stats, name).isnan().tolist() == [True, False], name
 
 
+def test_nothing_waits_for_the_values() -> None:
+    """Tensors without data: whatever needs a value on the host fails on them."""
+    logprobs, tokens = torch.empty(70, 11, device="meta"), torch.empty(70, dtype=torch.long, device="meta")
+    stats = join_stats([compute_token_stats(logprobs, logprobs, tokens, k=3)] * 2)
+    assert {column.shape for column in stats} == {(140,)}
+    assert compute_student_stats(logprobs, tokens, k=3).student_entropy.device.type == "meta"
+
+
 def test_what_is_refused() -> None:
     logprobs = random_logprobs(0, 2, 5)
     with pytest.raises(ValueError, match="k >= 1, got 0"):

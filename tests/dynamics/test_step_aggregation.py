@@ -135,9 +135,7 @@ def test_without_a_teacher_or_without_outcomes() -> None:
 
 
 def test_one_class_only_has_no_auroc() -> None:
-    found = aggregate(
-        _stats(), [rollout for rollout in (*ROLLOUTS[1:], _rollout(*range(5), correct=False))], bin_starts=(0,)
-    )
+    found = aggregate(_stats(), (*ROLLOUTS[1:], _rollout(*range(5), correct=False)), bin_starts=(0,))
     assert found["accuracy"] == 0.0
     assert found["sequence_reward_auroc"] is None
     assert found["sequence_reward_correct_mean"] is None

@@ -54,7 +54,7 @@ class StepOptions(OptionGroup):
     num_generations: int = Field(default=4, ge=1)
     """Rollouts per question and step."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Rollouts in one forward and backward pass (default: about 16,000 tokens' worth); it does not change the result."""
+    """Rollouts in one forward and backward pass (default: about 16,000 tokens' worth); the result stays the same."""
     demos: int = Field(default=4, ge=1)
     """Rollouts per question that demonstrations are taken from, where a context shows some."""
     length_gate: int | None = Field(default=None, ge=1)

@@ -23,9 +23,7 @@ class Rows(NamedTuple):
     """The response tokens, row after row."""
 
 
-def pad_rows(
-    prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, device: torch.device
-) -> Rows:
+def pad_rows(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], *, device: torch.device) -> Rows:
     """Put rows together; every prompt has at least one token."""
     inputs = [[*prompt, *response[:-1]] for prompt, response in zip(prompts, responses, strict=True)]
     width = max(map(len, inputs), default=1)

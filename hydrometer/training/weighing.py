@@ -14,18 +14,19 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hydrometer.alignment.advice import FEATURES, Rule, apply_rule, read_advice
 from hydrometer.errors import SpecError
+from hydrometer.training.token_sheet import Joined
 from hydrometer.types import Rollout
 
 Weights = Float[np.ndarray, " token"]
 
 
-class Signs(NamedTuple):
-    """What both models say of each token of one response."""
+class SignColumns(NamedTuple):
+    """What both models say of some tokens."""
 
     reverse_kl: Float[Tensor, " token"]
     """KL(student || teacher), nats."""
@@ -35,25 +36,45 @@ class Signs(NamedTuple):
     """Whether the sampled token lies in the top-k of both."""
 
 
-def read_signs(
+class Signs(NamedTuple):
+    """The same of the tokens of one response."""
+
+    reverse_kl: Float[np.ndarray, " token"]
+    student_entropy: Float[np.ndarray, " token"]
+    is_overlap: Bool[np.ndarray, " token"]
+
+
+def compute_signs(
     student_logprobs: Float[Tensor, "token vocab"],
     teacher_logprobs: Float[Tensor, "token vocab"],
-    tokens: Float[Tensor, " token"] | Tensor,
+    tokens: Int[Tensor, " token"],
     *,
     k: int,
-) -> Signs:
+) -> SignColumns:
     """The signs of some tokens from both distributions."""
     probs = student_logprobs.exp()
-    k = min(k, student_logprobs.shape[-1])
     is_overlap = torch.ones_like(tokens, dtype=torch.bool)
     for logprobs in (student_logprobs, teacher_logprobs):
-        least = logprobs.topk(k).values[:, -1]
+        least = logprobs.topk(min(k, logprobs.shape[-1])).values[:, -1]
         is_overlap &= logprobs.gather(-1, tokens[:, None])[:, 0] >= least
-    return Signs(
+    return SignColumns(
         (probs * (student_logprobs - teacher_logprobs)).sum(-1).clamp(min=0.0),
         -(probs * student_logprobs).sum(-1),
         is_overlap,
     )
+
+
+def split_signs(joined: Joined[SignColumns] | None, lengths: Sequence[int]) -> list[Signs]:
+    """One per response; all 0 for a response that no teacher scores, which carries no distillation anyway."""
+    found = [Signs(np.zeros(n), np.zeros(n), np.zeros(n, bool)) for n in lengths]
+    if joined is None:
+        return found
+    exercise = joined.exercise.cpu().numpy()
+    columns = [column.cpu().numpy() for column in joined.values]
+    places, starts = np.unique(exercise, return_index=True)
+    for place, *parts in zip(places, *(np.split(column, starts[1:]) for column in columns), strict=True):
+        found[place] = Signs(parts[0].astype(np.float64), parts[1].astype(np.float64), parts[2])
+    return found
 
 
 class Weighed(NamedTuple):
@@ -116,7 +137,7 @@ def _by_outcome(weight: Mapping[bool, float]) -> Callable[[Sequence[Rollout], Se
 def _by_overlap(*, wanted: bool) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         assert signs is not None
-        return _told([(sign.is_overlap == wanted).double().cpu().numpy() for sign in signs])
+        return _told([(sign.is_overlap == wanted).astype(np.float64) for sign in signs])
 
     return weigh
 
@@ -124,7 +145,7 @@ def _by_overlap(*, wanted: bool) -> Callable[[Sequence[Rollout], Sequence[Signs]
 def _by_quantile(quantile: float) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         assert signs is not None
-        values = [sign.reverse_kl.double().cpu().numpy() for sign in signs]
+        values = [sign.reverse_kl for sign in signs]
         level = float(np.quantile(np.concatenate(values), quantile)) if values else 0.0
         return _told([(value > level).astype(np.float64) for value in values])
 
@@ -161,8 +182,8 @@ def _follow_rule(rule: Rule | None, rollout: Rollout, sign: Signs) -> Weights:
     position = np.arange(count, dtype=np.float64)
     columns = {
         "path_correct": np.full(count, float(rollout.correct)),
-        "sqrt_reverse_kl": sign.reverse_kl.double().sqrt().cpu().numpy(),
-        "student_entropy_nats": sign.student_entropy.double().cpu().numpy(),
+        "sqrt_reverse_kl": np.sqrt(sign.reverse_kl),
+        "student_entropy_nats": sign.student_entropy,
         "depth_frac": position / max(count, 1),
         "log_position": np.log1p(position),
     }

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
+from hydrometer.runs.drawing import Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
@@ -33,16 +34,6 @@ class Teacher:
     def needs_demos(self) -> bool:
         """Whether it is shown rollouts of the student."""
         return needs_demonstrations(self.context, self.frame)
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A model that writes what teachers are shown: a peer's responses, or summaries."""
-
-    name: str
-    """Its spec."""
-    model: CausalModel
-    sampler: Sampler
 
 
 def build_teacher(

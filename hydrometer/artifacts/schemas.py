@@ -1,4 +1,4 @@
-"""Columns and types of every table of a run folder, keys first.
+"""Columns and types of every table of a run folder, keys first: `TABLES` of a diagnosis, `SCHEMAS` of every run.
 
 `teacher_scores` carries one more Float64 column `field:OBJECTIVE` per objective of the run (the full-vocabulary ascent
 field at the candidate), so that `alignment` can be recomputed from `nodes`, `candidates` and `teacher_scores` alone.
@@ -172,6 +172,22 @@ TABLES: dict[str, dict[str, Any]] = {
     },
 }
 
+SCHEMAS: dict[str, dict[str, Any]] = TABLES | {
+    "evaluation": {
+        "step": pl.Int64,
+        "model": pl.String,
+        "question_id": pl.String,
+        "sample": pl.Int64,
+        "correct": pl.Boolean,
+        "tokens": pl.Int64,
+        "truncated": pl.Boolean,
+        "parsed": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
+        "text": pl.String,
+    },
+}
+
 KEYS: dict[str, tuple[str, ...]] = {
     "questions": ("question_id",),
     "rollouts": ("question_id", "rollout_id"),
@@ -184,6 +200,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "context_rollouts": ("question_id", "teacher", "rollout_id"),
     "advice": (*_NODE, "continuation"),
     "alignment": (*_NODE, "teacher", "objective", "continuation"),
+    "evaluation": ("step", "model", "question_id", "sample"),
 }
 
 
@@ -199,7 +216,7 @@ def build_table(
         polars.exceptions.PolarsError: a column is missing or does not fit its type.
             (All of these are bugs, not user errors.)
     """
-    schema = TABLES[name] | dict.fromkeys(extra, pl.Float64)
+    schema = SCHEMAS[name] | dict.fromkeys(extra, pl.Float64)
     if isinstance(rows, pl.DataFrame):
         frame = rows
     else:

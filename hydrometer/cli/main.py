@@ -36,6 +36,11 @@ app.command(
     help="Rank teachers, contexts and objectives for a student, without training.",
 )
 app.command(
+    "hydrometer.cli.evaluate:evaluate",
+    name="evaluate",
+    help="Measure how often a model is right, with intervals; compare it with another.",
+)
+app.command(
     "hydrometer.cli.check:check",
     name="check",
     help="Look for mistakes in student, teachers, templates and sampler before a run is paid for.",
@@ -87,11 +92,20 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        is_run = tokens[:1] == ["diagnose"] and "--dry-run" not in tokens
-        kept = " Finished rounds are kept; go on with --resume and the same --out." if is_run else ""
+        kept = " Finished rounds are kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
         errors.print(f"hydrometer: interrupted.{kept}")
         return 130
     return 0
+
+
+def _keeps_rounds(tokens: Sequence[str]) -> bool:
+    """Whether a command leaves a run folder that can be resumed."""
+    match tokens[:1]:
+        case ["diagnose"]:
+            return "--dry-run" not in tokens
+        case ["evaluate"]:
+            return any(token.partition("=")[0] in ("--out", "--config") for token in tokens)
+    return False
 
 
 def _refuse_missing_cwd() -> None:

@@ -6,12 +6,12 @@ Everything a model writes here is a journalled round, so that a resumed run show
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hydrometer.diagnosis.drawing import draw_in_rounds
-from hydrometer.diagnosis.roles import Writer
-from hydrometer.diagnosis.rounds import Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
+from hydrometer.runs.drawing import Writer, draw_in_rounds
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.rollouts import Order, ask
+from hydrometer.runs.rounds import Rounds
 from hydrometer.runs.teachers import Teacher
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import (
@@ -59,7 +59,7 @@ def _sample_peers(
         progress.stage(f"demonstrations by {peer.name}", len(orders))
         limit = config.max_response_tokens
         for drawn in draw_in_rounds(
-            "peer", orders, peer, instruments, rounds, progress, max_tokens=limit, key=[peer.name]
+            "peer", orders, peer, instruments.grader, rounds, progress, max_tokens=limit, key=[peer.name]
         ):
             by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
 
@@ -102,7 +102,7 @@ def _write_summaries(
             "summary",
             orders,
             writer,
-            instruments,
+            instruments.grader,
             rounds,
             progress,
             max_tokens=limit,

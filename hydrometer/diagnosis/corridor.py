@@ -16,15 +16,16 @@ import numpy as np
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
-from hydrometer.diagnosis.drawing import draw, draw_in_rounds
 from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
 from hydrometer.diagnosis.rewards import score_rewards
-from hydrometer.diagnosis.rounds import Order, Record, Rounds, ask, decode_grades, round_size, sample_orders
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
 from hydrometer.errors import SpecError
+from hydrometer.runs.drawing import draw, draw_in_rounds
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.rollouts import Order, ask, decode_grades, sample_orders
+from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, score_path
 from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
@@ -167,7 +168,7 @@ def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progre
         "sample",
         orders,
         instruments.student_writer,
-        instruments,
+        instruments.grader,
         rounds,
         progress,
         max_tokens=instruments.config.max_response_tokens,
@@ -258,7 +259,7 @@ def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progres
             if branches:
                 still.append(state)
         if orders:
-            for drawn in draw("branch", orders, instruments.student_writer, instruments, rounds):
+            for drawn in draw("branch", orders, instruments.student_writer, instruments.grader, rounds):
                 by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
             progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in still))

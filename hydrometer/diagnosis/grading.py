@@ -2,12 +2,12 @@
 
 from hydrometer.diagnosis.corridor import Measurement
 from hydrometer.diagnosis.state import QuestionState
+from hydrometer.runs.verdicts import describe_failures, explain_all_failed
 from hydrometer.types import Grades, Grading, VerifierFailure
 
 _UNPARSED_WORTH_SAYING = 0.1
 _DIFFERENCE_WORTH_SAYING = 0.05
 """Shares of the base rollouts."""
-_KINDS = {"raised": "raised an exception", "time": "ran out of time", "memory": "ran out of memory", "died": "died"}
 
 
 def describe_grading(found: Measurement, grading: Grading) -> list[str]:
@@ -25,25 +25,13 @@ def describe_grading(found: Measurement, grading: Grading) -> list[str]:
             f"correct): the student often knows the answer and does not write it in the form that is asked for. This "
             f"run counted {grading} grading, so what it measured is {_MEANS[grading]}."
         )
-    return notes + _describe_failures(found)
+    return notes + describe_failures(_failures(found))
 
 
 _MEANS = {
     "strict": "the answer and its form together; --grading relaxed measures the answer alone",
     "relaxed": "the answer wherever it stands; --grading strict also asks for its form",
 }
-
-
-def _describe_failures(found: Measurement) -> list[str]:
-    """One sentence per kind of failure: how often, and where first."""
-    by_kind: dict[str, list[tuple[str, VerifierFailure]]] = {}
-    for question_id, failure in _failures(found):
-        by_kind.setdefault(failure.kind, []).append((question_id, failure))
-    return [
-        f"The verifier {_KINDS[kind]} on {len(failed)} response{'s' * (len(failed) > 1)}, counted as wrong; the first, "
-        f"on question '{failed[0][0]}': {failed[0][1].detail}."
-        for kind, failed in by_kind.items()
-    ]
 
 
 def _failures(found: Measurement) -> list[tuple[str, VerifierFailure]]:
@@ -65,8 +53,4 @@ def explain_broken_verifier(found: Measurement) -> str | None:
     failures = _failures(found)[len(found.pilot_failures) :]
     if not failures or len(failures) < sum(len(_all_grades(state)) for state in found.states):
         return None
-    question_id, failure = failures[-1]
-    return (
-        f"The verifier failed on all {len(failures)} responses, last on question '{question_id}': {failure.detail}.\n"
-        "Mend it, or choose another with --verifier, and start again in a new folder."
-    )
+    return explain_all_failed(failures)

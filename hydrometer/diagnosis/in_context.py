@@ -9,12 +9,12 @@ from its own prompt, because the base rollouts choose which questions pass for h
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hydrometer.diagnosis.drawing import draw_in_rounds
-from hydrometer.diagnosis.roles import Writer
-from hydrometer.diagnosis.rounds import Asked, Order, Rounds, ask
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
+from hydrometer.runs.drawing import Writer, draw_in_rounds
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.rollouts import Asked, Order, ask
+from hydrometer.runs.rounds import Rounds
 from hydrometer.sampling import rollout_seed
 from hydrometer.types import STUDENT
 
@@ -41,7 +41,7 @@ def sample_in_context(
             "in_context",
             [order for _, order in asked],
             respondent,
-            instruments,
+            instruments.grader,
             rounds,
             progress,
             max_tokens=config.max_response_tokens,

@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 
 from hydrometer.diagnosis.corridor import wanted_rollouts
-from hydrometer.diagnosis.rounds import round_size
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.models import torch_threads
 from hydrometer.runs.memory import explain_memory
+from hydrometer.runs.rounds import round_size
 from hydrometer.sampling import SampleRequest, rollout_seed
 from hydrometer.teachers import TeacherView, score_path
 from hydrometer.types import Question

@@ -16,10 +16,10 @@ import numpy as np
 import polars as pl
 
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
-from hydrometer.diagnosis.rounds import Record, Rounds, round_size
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.success.candidates import CANDIDATE_KEY
 from hydrometer.teachers import response_log_ratios
 from hydrometer.types import COUNTED_KINDS, Rollout, RolloutKind

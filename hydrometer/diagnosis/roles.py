@@ -1,11 +1,11 @@
 """Who plays which part in a run: teachers, peers whose responses are shown, summarisers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
+from hydrometer.runs.drawing import Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.runs.teachers import Teacher
@@ -14,16 +14,6 @@ from hydrometer.teachers import PEER, SELF, SUMMARISED, TeacherSpec
 
 _GREEDY = Warp(top_p=1e-9)
 """A nucleus of one token."""
-
-
-@dataclass(frozen=True, slots=True)
-class Writer:
-    """A model that writes what teachers are shown: a peer's responses, or summaries."""
-
-    name: str
-    """Its spec."""
-    model: CausalModel
-    sampler: Sampler
 
 
 def build_teacher(

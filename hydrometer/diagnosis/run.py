@@ -4,9 +4,8 @@ result = diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answ
 result.summary["ranking"], result.table("alignment")
 """
 
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +34,17 @@ from hydrometer.diagnosis.corridor import Measurement, measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation
-from hydrometer.diagnosis.provenance import Status, check_same_run, describe_cost, describe_run
-from hydrometer.diagnosis.rounds import Cost, Rounds
+from hydrometer.diagnosis.provenance import describe_run
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
+from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import explain_invalid
 from hydrometer.runs.progress import Progress, Silent
+from hydrometer.runs.provenance import Status, check_same_run, describe_cost
+from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
@@ -123,7 +124,7 @@ def run_diagnosis(
     refuse_used_folder(out, resume=resume)  # told before the check takes its time
     with torch_threads(config.threads):
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
-    with open_run_folder(out, resume=resume) as folder, _terminable(), torch_threads(config.threads):
+    with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
         rounds = Rounds(folder.journal, progress)
         check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
         described = {**identity, "preflight": checked}
@@ -274,21 +275,3 @@ def _explain_nothing_eligible(instruments: Instruments, found: Measurement, out:
         f"--branch-budget), lower --min-visits (now {least}, at least 2), or choose questions that the student gets "
         "right sometimes (--pilot 8)."
     )
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the run like Ctrl-C does: resumable, with its status written."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        previous = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: leave signals alone
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, previous)

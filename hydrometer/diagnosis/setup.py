@@ -8,7 +8,6 @@ from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
 from hydrometer.diagnosis.roles import (
-    Writer,
     build_context_samplers,
     build_peers,
     build_summarisers,
@@ -17,6 +16,7 @@ from hydrometer.diagnosis.roles import (
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
+from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
@@ -62,6 +62,11 @@ class Instruments:
     def student_writer(self) -> Writer:
         """The student as it samples its responses."""
         return Writer(STUDENT, self.student, self.sampler)
+
+    @property
+    def grader(self) -> Grader:
+        """Who says what is right."""
+        return Grader(self.task, self.config.grading)
 
     def views(self, prompts: Mapping[str, TeacherPrompt]) -> list[TeacherView]:
         """Every teacher that is not skipped, with its prompt for one question (by teacher name)."""

@@ -7,8 +7,8 @@ from types import MappingProxyType
 import numpy as np
 
 from hydrometer.diagnosis.given.rollouts import FrozenPath
-from hydrometer.diagnosis.rounds import Drawn, ask
 from hydrometer.models import CausalModel
+from hydrometer.runs.rollouts import Drawn, ask
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt

@@ -46,7 +46,9 @@ def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told
             try:
                 save_file(whole, partial, metadata={"step": str(step), "told": json.dumps(told)})
             except SafetensorError as error:
-                raise DiskError(f"{target} cannot be written ({error}). Free some space and go on with --resume.") from error
+                raise DiskError(
+                    f"{target} cannot be written ({error}). Free some space and go on with --resume."
+                ) from error
             with open(partial, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(partial, target)
@@ -77,4 +79,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             return Checkpoint(int(metadata["step"]), tensors, json.loads(metadata["told"]))
     except (SafetensorError, OSError, KeyError, ValueError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}). Remove it; --resume then starts from the beginning.") from error
+        raise RunFolderError(
+            f"{path} is damaged ({error}). Remove it; --resume then starts from the beginning."
+        ) from error

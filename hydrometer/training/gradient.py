@@ -2,9 +2,9 @@
 
     L = sum over terms c_k (1 / n) sum over response tokens w_t l_k(t)        n: response tokens of the whole step
 
-Rollouts that the student wrote carry the terms that compare it with a teacher (once per teacher that scores the rollout,
-averaged over them) and the one that learns from outcomes; what it is to imitate carries `sft`. n is counted over all
-micro-batches and processes before the first backward pass, so that neither changes the result.
+Rollouts that the student wrote carry the terms that compare it with a teacher (once per teacher that scores the
+rollout, averaged over them) and the one that learns from outcomes; what it is to imitate carries `sft`. n is counted
+over all micro-batches and processes before the first backward pass, so that neither changes the result.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -100,7 +100,7 @@ class StudentLoss(nn.Module):
         self.vocab_size = model.vocab_size
         self.settings = settings
 
-    def forward(self, lesson: Lesson | Rows, divide_by: float, observe: Observe | None) -> tuple[Tensor, Tensor]:
+    def forward(self, lesson: Lesson | Rows, divide_by: float, observe: Observe) -> tuple[Tensor, Tensor]:
         """The loss of a micro-batch with its graph, and its terms apart (distil, outcome or imitate) without one."""
         head = read_head(self.network, self.vocab_size)
         terms, temperature = self.settings.terms, self.settings.temperature
@@ -216,7 +216,7 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
         hidden = predicting_states(student.network, lesson.rows)
         for states, teacher_head, places in lesson.taught.values():
 
-            def observe(rows: slice, p: Tensor, q: Tensor | None, lesson=lesson, places=places) -> None:  # noqa: ANN001
+            def observe(rows: slice, p: Tensor, q: Tensor | None, lesson=lesson, places=places) -> None:
                 assert q is not None
                 mine = places[rows]
                 sheet.add(lesson.keys[mine], compute_signs(p, q, lesson.rows.targets[mine], k=settings.metrics_k))
@@ -298,7 +298,7 @@ def accumulate(
     for group in split_evenly(lengths, settings.micro_batch):
         chosen = [imitations[i] for i in group]
         rows = pad_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
-        loss, per_term = loss_of(rows, divide_imitations_by, None)
+        loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
         backward(loss * factor)
         losses[count:] += per_term
     return Gathered(losses, taught.join() or alone.join())

@@ -6,7 +6,7 @@ import pytest
 
 from hydrometer.artifacts import TABLES, build_table
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
-from hydrometer.artifacts.schemas import KEYS
+from hydrometer.artifacts.schemas import KEYS, SCHEMAS
 
 
 def row(question_id: str = "q", rollout_id: int = 0, position: int = 0, token_id: int = 0, **changes: Any) -> dict:
@@ -16,9 +16,10 @@ def row(question_id: str = "q", rollout_id: int = 0, position: int = 0, token_id
 
 
 def test_keys_stand_first_and_exist():
-    assert KEYS.keys() == TABLES.keys()
-    for name, schema in TABLES.items():
-        assert set(KEYS[name]) <= set(schema)
+    assert KEYS.keys() == SCHEMAS.keys()
+    for name, schema in SCHEMAS.items():
+        assert tuple(schema)[: len(KEYS[name])] == KEYS[name]
+    for schema in TABLES.values():
         assert next(iter(schema)) == "question_id"
     for name in ("nodes", "candidates", "alignment"):
         assert KEYS[name][-1] == "continuation"

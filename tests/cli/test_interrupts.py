@@ -15,7 +15,7 @@ from hydrometer.artifacts import TABLES, read_json, read_table
 SMALL_ROUNDS = """
 import sys
 import hydrometer.diagnosis.corridor as corridor
-import hydrometer.diagnosis.drawing as drawing
+import hydrometer.runs.drawing as drawing
 corridor.round_size = drawing.round_size = lambda student, limit: 8
 from hydrometer.cli.main import main
 main(sys.argv[1:])
@@ -73,8 +73,8 @@ def test_an_interrupted_run_exits_130_and_is_resumed(sent: signal.Signals, workp
         return
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("corridor", "drawing"):
-            patch.setattr(f"hydrometer.diagnosis.{module}.round_size", lambda student, limit: 8)
+        for module in ("diagnosis.corridor", "runs.drawing"):
+            patch.setattr(f"hydrometer.{module}.round_size", lambda student, limit: 8)
         assert run(["diagnose", *TINY, "--out", "out", "--resume"]).code == 0
         assert run(["diagnose", *TINY, "--out", "straight"]).code == 0
     assert (workplace / "out" / "journal.jsonl").read_bytes().startswith(kept)

@@ -7,8 +7,8 @@ import pytest
 from scripted_worlds import EOS, TINY, TOKENS, LetterTask, build_student, run_world, student_probs
 
 import hydrometer
-import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
+import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.sampling import ScriptedModel

@@ -22,9 +22,9 @@ from scripted_worlds import (
 )
 
 import hydrometer
-import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
 import hydrometer.report.analyses as report_analyses
+import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.plan import plan_run

@@ -11,7 +11,7 @@ import pytest
 from scripted_worlds import TINY, run_world
 
 import hydrometer.diagnosis.corridor as corridor
-import hydrometer.diagnosis.drawing as drawing
+import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table
 
 SETTINGS = TINY | {"questions": 5, "rollouts": 24, "visits": 12}
@@ -21,7 +21,7 @@ sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 torch.set_num_threads(1)
 import hydrometer.diagnosis.corridor as corridor
-import hydrometer.diagnosis.drawing as drawing
+import hydrometer.runs.drawing as drawing
 import hydrometer.diagnosis.run
 from scripted_worlds import build_student, run_world
 corridor.round_size = drawing.round_size = lambda student, limit: 8

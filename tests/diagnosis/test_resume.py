@@ -13,8 +13,8 @@ from failing_disk import Death, FailingDisk
 from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, run_world, student_probs
 
 import hydrometer.diagnosis.corridor as corridor
-import hydrometer.diagnosis.drawing as drawing
 import hydrometer.diagnosis.run as run_module
+import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
 from hydrometer.errors import RunFolderError
 from hydrometer.sampling import ScriptedModel

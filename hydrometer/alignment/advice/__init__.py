@@ -5,4 +5,16 @@ from hydrometer.alignment.advice.follow import Advice, read_advice
 from hydrometer.alignment.advice.judge import advise
 from hydrometer.alignment.advice.rule import FEATURES, Rule, apply_rule
 
-__all__ = ["FEATURES", "Advice", "Rule", "TrlExport", "advise", "apply_rule", "choose_teachers", "read_advice", "trl_rows", "write_advice", "write_trl_rows"]
+__all__ = [
+    "FEATURES",
+    "Advice",
+    "Rule",
+    "TrlExport",
+    "advise",
+    "apply_rule",
+    "choose_teachers",
+    "read_advice",
+    "trl_rows",
+    "write_advice",
+    "write_trl_rows",
+]

@@ -30,7 +30,9 @@ def read_advice(folder: Path) -> Advice:
     """
     entry = read_json(folder / "summary.json")["analyses"].get("advice")
     if entry is None or ("rule" in entry and "covariance" not in entry["rule"]):
-        raise RunFolderError(f"{folder} holds no advice that can be followed: an older version wrote it. Diagnose again.")
+        raise RunFolderError(
+            f"{folder} holds no advice that can be followed: an older version wrote it. Diagnose again."
+        )
     if not entry["advised"]:
         raise SpecError(f"{folder} advises no choice of tokens: {entry['sentence']}")
     by_prefix: dict[str, dict[tuple[int, ...], float]] = {}

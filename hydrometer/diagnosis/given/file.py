@@ -11,11 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.fingerprints import fingerprint
 from hydrometer.diagnosis.given.rollouts import GivenQuestion, GivenRollout, GivenRollouts
 from hydrometer.diagnosis.given.rows import GivenGroup, GivenRow, read_groups
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Conventional
+from hydrometer.runs.fingerprints import fingerprint
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.sampling import rollout_seed
 from hydrometer.tasks import GradedElsewhere, grade_by

@@ -13,10 +13,10 @@ import polars as pl
 
 from hydrometer.artifacts import TABLES, read_json, read_table
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.fingerprints import fingerprint, fingerprint_questions
 from hydrometer.diagnosis.given.rollouts import FrozenPath, GivenQuestion, GivenRollout, GivenRollouts
 from hydrometer.errors import RunFolderError, SpecError
 from hydrometer.models import CausalModel
+from hydrometer.runs.fingerprints import fingerprint, fingerprint_questions
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.teachers import ListedCandidates
 from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, Score, Task

@@ -6,10 +6,11 @@ from typing import NamedTuple
 import numpy as np
 
 from hydrometer.diagnosis.given.rollouts import GivenQuestion, GivenRollouts
-from hydrometer.diagnosis.rounds import Record, Rounds, decode_grades, encode_grades
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
 from hydrometer.runs.progress import Progress
+from hydrometer.runs.rollouts import decode_grades, encode_grades
+from hydrometer.runs.rounds import Record, Rounds
 from hydrometer.tasks import answer_part, verify_all
 
 _LOUD_GAP_NATS = 0.05

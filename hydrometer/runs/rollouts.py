@@ -1,20 +1,11 @@
-"""The journalled part of a diagnosis: every piece of paid work is one round, computed once and replayed afterwards.
+"""Rollouts that are ordered, drawn, graded and written down: what a run's rounds of sampling hold."""
 
-`Rounds.run(kind, key, work)` returns what the journal holds for the next round, or does the work and appends it. The
-corridor asks for the same rounds in the same order whether it runs for the first time or resumes, so that resuming is
-running again with answers that are already there.
-"""
-
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from hydrometer.artifacts import Journal
-from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
-from hydrometer.runs.memory import explain_memory
-from hydrometer.runs.progress import Progress
+from hydrometer.runs.rounds import Record
 from hydrometer.sampling import Sampler, SampleRequest
 from hydrometer.tasks import answer_part, opens_thought, verify_all
 from hydrometer.types import (
@@ -29,67 +20,6 @@ from hydrometer.types import (
     Task,
     VerifierFailure,
 )
-
-Record = dict[str, Any]
-_LOWER_THE_NEED = (
-    "Lower --batch-size (fewer rollouts at a time) and go on with --resume; nothing that was paid for is lost. "
-    "If that is not enough, start again with a lower --max-response-tokens or --dtype bfloat16."
-)
-
-
-@dataclass(slots=True)
-class Cost:
-    """What has been paid for, also by earlier sittings of the same run."""
-
-    rollouts: int = 0
-    generated_tokens: int = 0
-    scored_tokens: int = 0
-    wall_s: float = 0.0
-
-    def add(self, record: Mapping[str, Any]) -> None:
-        """Count one round."""
-        self.rollouts += record.get("n_rollouts", 0)
-        self.generated_tokens += record.get("generated_tokens", 0)
-        self.scored_tokens += record.get("scored_tokens", 0)
-        self.wall_s += record["wall_s"]
-
-
-@dataclass(slots=True)
-class Rounds:
-    """The journal and how far into it the run is."""
-
-    journal: Journal
-    progress: Progress
-    cost: Cost = field(default_factory=Cost)
-    done: int = 0
-
-    def run(self, kind: str, key: Sequence[Any], work: Callable[[], Record]) -> Record:
-        """The record of the next round.
-
-        Raises:
-            RunFolderError: the journal holds another round here (it was written by another version or input).
-            MemoryLimitError: the work did not fit.
-            DiskError: the record could not be written; the round will be redone.
-        """
-        if self.done < len(self.journal.records):
-            record = self.journal.records[self.done]
-            if record.get("round") != kind or record.get("key") != list(key):
-                raise RunFolderError(
-                    f"{self.journal.path}: round {self.done} is {record.get('round')} {record.get('key')}, but this "
-                    f"run would now do {kind} {list(key)}. The code or the data changed; start again in a new folder."
-                )
-        else:
-            if self.done == len(self.journal.records):
-                self.progress.caught_up()
-            start = time.monotonic()
-            with explain_memory(_LOWER_THE_NEED):
-                record = {"round": kind, "key": list(key), **work()}
-            record["wall_s"] = round(time.monotonic() - start, 3)
-            self.journal.append(record)
-        self.done += 1
-        self.cost.add(record)
-        self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)
-        return record
 
 
 class Asked(NamedTuple):
@@ -183,9 +113,3 @@ def read_rollouts(orders: Sequence[Order], record: Record, student: CausalModel,
         )
         found.append(Drawn(rollout, grades, None if logprobs is None else tuple(logprobs)))
     return found
-
-
-def round_size(student: CausalModel, max_response_tokens: int) -> int:
-    """Rollouts of one round: under a minute of work on a slow core, by the model's size alone (never by a clock)."""
-    flops_per_rollout = 2.0 * student.parameters * max_response_tokens
-    return int(min(1024, max(16, 60 * 1e10 / flops_per_rollout)))

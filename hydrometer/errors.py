@@ -45,5 +45,9 @@ class DiskError(UserError):
     """A write that the file system refused."""
 
 
+class TrainingError(UserError):
+    """A step of training that cannot be made."""
+
+
 class MemoryLimitError(UserError):
     """The machine or the device ran out of memory; the text names the option that lowers the need."""

@@ -40,8 +40,10 @@ def describe_versions() -> dict[str, str]:
     }
 
 
-def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], path: Path) -> None:
-    """Refuse to resume a run that was made from something else.
+def check_same_run(
+    recorded: Mapping[str, Any], identity: Mapping[str, Any], path: Path, may_change: frozenset[str] = RUNTIME_FIELDS
+) -> None:
+    """Refuse to resume a run that was made from something else; `may_change` are options that may differ.
 
     Raises:
         RunFolderError: another schema, config, task or model; the differing entries are listed.
@@ -51,7 +53,7 @@ def check_same_run(recorded: Mapping[str, Any], identity: Mapping[str, Any], pat
         found = f"{recorded.get('kind')} of schema {recorded.get('schema_version')}"
         differing.append(f"  run folder: {found}, now {identity['kind']} of schema {identity['schema_version']}")
     before, now = recorded.get("config", {}), identity["config"]
-    for name in sorted({*before, *now} - RUNTIME_FIELDS):
+    for name in sorted({*before, *now} - may_change):
         if before.get(name) != now.get(name):
             differing.append(f"  {name}: was {before.get(name)!r}, now {now.get(name)!r}")
     for name, model in identity["models"].items():

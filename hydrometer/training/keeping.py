@@ -1,0 +1,105 @@
+"""What a training run leaves behind as it goes: lines of metrics and alarms, evaluations, checkpoints.
+
+Only the first process of several writes; the others hold the same history, so that all heed the same alarms.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from torch import Tensor
+
+from hydrometer.artifacts import build_table, read_table, write_table
+from hydrometer.dynamics import Alarm
+from hydrometer.evaluation.evaluate import build_evaluation_table, evaluate_model
+from hydrometer.models import Warp
+from hydrometer.runs.progress import Progress
+from hydrometer.sampling import SamplingSettings, build_sampler
+from hydrometer.training.checkpoints import save_checkpoint
+from hydrometer.training.log import Lines, Tracker
+from hydrometer.training.setup import Workshop
+from hydrometer.training.state import TrainState
+
+_KEEP_EVERY_S = 60.0
+
+
+class Keeper:
+    """Owns the open files of a run folder (`folder` None: nothing is written)."""
+
+    def __init__(self, shop: Workshop, folder: Path | None, progress: Progress, trackers: list[Tracker], *, step: int):
+        config = shop.config
+        self.shop = shop
+        self.folder = folder
+        self.progress = progress
+        self.trackers = trackers
+        self.metrics = None if folder is None else Lines(folder / "metrics.jsonl", last_step=step)
+        self.alarms = None if folder is None else Lines(folder / "alarms.jsonl", last_step=step)
+        self.history: list[dict[str, Any]] = [] if self.metrics is None else list(self.metrics.rows)
+        self.evaluations = self._read_evaluations(step)
+        settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
+        self.sampler = build_sampler(shop.student, settings, batch_size=config.batch_size)
+        split = shop.task.questions(config.eval_split)[: config.eval_questions]
+        self.questions = [shop.prompts.add_system_prompt(question) for question in split]
+        self.kept_at = time.monotonic()
+
+    def _read_evaluations(self, step: int) -> pl.DataFrame:
+        if self.folder is None or not (self.folder / "evaluation.parquet").exists():
+            return build_table("evaluation", [])
+        return read_table(self.folder / "evaluation.parquet").filter(pl.col("step") <= step)
+
+    def log(self, state: TrainState, metrics: Mapping[str, float | None]) -> None:
+        """One step's line."""
+        totals = state.totals
+        row = {"step": state.step, "wall_s": round(totals.wall_s, 3), "tokens": totals.generated_tokens, **metrics}
+        self.history.append(row)
+        if self.metrics is not None:
+            self.metrics.append(row)
+        known = {name: value for name, value in row.items() if value is not None}
+        for tracker in self.trackers:
+            tracker.log(state.step, known)
+
+    def alarm(self, alarm: Alarm) -> None:
+        """One alarm's line."""
+        if self.alarms is not None:
+            self.alarms.append(alarm._asdict())
+
+    def evaluate(self, step: int) -> None:
+        """Answer the evaluation's questions with the student as it is, unless that is on file."""
+        config = self.shop.config
+        if self.folder is None or not self.questions or step in self.evaluations["step"]:
+            return
+        responses = evaluate_model(
+            self.shop.student,
+            self.sampler,
+            self.shop.task,
+            self.questions,
+            samples=config.eval_samples,
+            seed=config.seed,
+            max_response_tokens=config.max_response_tokens,
+            grading=config.grading,
+        )
+        found = build_evaluation_table(responses, step=step)
+        self.evaluations = build_table("evaluation", pl.concat([self.evaluations, found]))
+        write_table(self.folder / "evaluation.parquet", self.evaluations)
+        self.progress.note(f"step {step}: accuracy {float(found['correct'].to_numpy().mean()):.1%}")
+
+    def keep(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]], *, is_last: bool) -> None:
+        """Write a checkpoint where one is due."""
+        if self.folder is None:
+            return
+        every = self.shop.config.save_steps
+        due = state.step % every == 0 if every else time.monotonic() - self.kept_at > _KEEP_EVERY_S
+        if due or is_last:
+            save_checkpoint(self.folder, state.step, tensors(), asdict(state.totals))
+            self.kept_at = time.monotonic()
+
+    def close(self) -> None:
+        """Close the files."""
+        for lines in (self.metrics, self.alarms):
+            if lines is not None:
+                lines.close()
+        for tracker in self.trackers:
+            tracker.close()

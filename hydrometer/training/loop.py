@@ -1,0 +1,273 @@
+"""The training loop, read from top to bottom.
+
+One step:
+
+    choose questions -> write responses -> set exercises (teachers, prompts, advantages) -> weigh tokens
+    -> gradient -> optimiser -> metrics and alarms -> evaluation -> checkpoint
+
+Processes share the questions of a step; gradients are summed over them, and every one then makes the same update.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+
+from hydrometer.dynamics import StudentStats, TokenStats, aggregate, build_bin_starts, check_alarms
+from hydrometer.errors import TrainingError
+from hydrometer.models import Warp
+from hydrometer.runs.memory import explain_memory
+from hydrometer.runs.progress import Progress
+from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
+from hydrometer.training.gradient import Gathered, Imitation, StudentLoss, accumulate, look_ahead
+from hydrometer.training.imitations import write_imitations
+from hydrometer.training.keeping import Keeper
+from hydrometer.training.optimiser import Optimiser, rate_at
+from hydrometer.training.responses import Exercise, Writers, choose_questions, set_exercises, write_responses
+from hydrometer.training.setup import Workshop
+from hydrometer.training.state import TrainState
+from hydrometer.types import Question, Rollout
+
+_LOWER = "Lower --micro-batch (rollouts in one pass) or --batch-size (rollouts sampled at a time), then --resume."
+
+
+class Batch(NamedTuple):
+    """One process's part of a step."""
+
+    exercises: list[Exercise]
+    imitations: list[Imitation]
+    skipped: Counter[str]
+    generated_tokens: int
+    rollouts: int
+
+
+class Trainer:
+    """Owns what changes from step to step: weights, moments, the moving average."""
+
+    def __init__(self, shop: Workshop, accelerator: Accelerator):
+        config = shop.config
+        self.shop = shop
+        self.accelerator = accelerator
+        self.loss = StudentLoss(shop.student, shop.settings)
+        self.optimiser = Optimiser(
+            shop.student.network.parameters(), beta2=config.adam_beta2, weight_decay=config.weight_decay
+        )
+        self.writers = Writers(shop.student, shop.sampler, shop.task, config.grading, config.seed)
+        self.teacher_samplers: dict[str, Sampler] = {}
+        if shop.settings.terms.imitate and not shop.imitations:
+            settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
+            self.teacher_samplers = {
+                name: build_sampler(seat.model, settings, batch_size=config.batch_size)
+                for name, seat in shop.settings.seats.items()
+            }
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What a checkpoint has to hold."""
+        average = self.shop.average
+        return self.optimiser.tensors() | ({} if average is None else average.tensors())
+
+    @torch.no_grad()
+    def restore(self, saved: dict[str, torch.Tensor]) -> None:
+        """Put back what `tensors` gave."""
+        self.optimiser.restore(saved)
+        if self.shop.average is not None:
+            for name, tensor in self.shop.average.tensors().items():
+                tensor.copy_(saved[name])
+
+    def prepare(self, step: int) -> Batch:
+        """Write this process's responses of a step and set their exercises."""
+        shop, config = self.shop, self.shop.config
+        chosen = choose_questions(shop.questions, step=step, count=config.prompts_per_step, seed=config.seed)
+        mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes]
+        terms = shop.settings.terms
+        groups: list[list[Rollout]] = [[] for _ in mine]
+        demos: list[list[Rollout]] = [[] for _ in mine]
+        if terms.distil or terms.outcome:
+            groups = write_responses(self.writers, mine, step=step, count=config.num_generations)
+            if shop.needs_demos:
+                demos = write_responses(self.writers, mine, step=step, count=config.demos, stream="demo")
+        exercises, skipped = set_exercises(
+            shop.student, mine, groups, shop.settings.seats, shop.route, demos, length_gate=config.length_gate
+        )
+        written = [rollout for part in (*groups, *demos) for rollout in part]
+        imitations = self._imitations(step, mine)
+        tokens = sum(len(rollout.token_ids) for rollout in written)
+        if self.teacher_samplers:
+            tokens += sum(len(one.token_ids) for one in imitations)
+        return Batch(exercises, imitations, skipped, tokens, len(written))
+
+    def _imitations(self, step: int, mine: Sequence[Question]) -> list[Imitation]:
+        shop = self.shop
+        if not shop.settings.terms.imitate:
+            return []
+        if not shop.imitations:
+            seats = list(shop.settings.seats.values())
+            return write_imitations(seats, self.teacher_samplers, shop.student, mine, step=step, seed=shop.config.seed)
+        count, seed = shop.config.prompts_per_step, shop.config.seed
+        order = np.random.default_rng([seed, 1 + step * count // len(shop.imitations)]).permutation(
+            len(shop.imitations)
+        )
+        places = [int(order[place % len(order)]) for place in range(step * count, (step + 1) * count)]
+        chosen = [shop.imitations[place] for place in places]
+        return chosen[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def learn(self, batch: Batch, step: int) -> tuple[Gathered, dict[str, float | None]]:
+        """The gradient of a step, then the step itself.
+
+        Raises:
+            TrainingError: loss or gradient is not finite; nothing was changed.
+        """
+        shop, config = self.shop, self.shop.config
+        weights, told = self._weigh(batch.exercises)
+        counts = torch.tensor(
+            [
+                sum(len(exercise.rollout.token_ids) for exercise in batch.exercises),
+                sum(len(one.token_ids) for one in batch.imitations),
+            ],
+            dtype=torch.float64,
+        )
+        own, given = self._sum(counts).tolist()
+        found = accumulate(
+            shop.student,
+            self.loss,
+            self.accelerator.backward,
+            shop.settings,
+            batch.exercises,
+            batch.imitations,
+            weights=weights,
+            divide_by=max(own, 1.0),
+            divide_imitations_by=max(given, 1.0),
+        )
+        self._share_gradients()
+        losses = self._sum(found.losses)
+        rate = rate_at(
+            step,
+            steps=config.steps,
+            peak=shop.learning_rate,
+            warmup_ratio=config.warmup_ratio,
+            schedule=config.lr_scheduler_type,
+        )
+        try:
+            norm = self.optimiser.step(rate, max_norm=config.max_grad_norm)
+        except FloatingPointError as error:
+            raise TrainingError(
+                f"Step {step + 1}: {error} and the loss {float(losses.sum()):.4g}, so no step can be made. Nothing was "
+                "changed; the weights before it are in the last checkpoint.\n"
+                "Lower --learning-rate or --max-grad-norm, or train with --dtype float32."
+            ) from error
+        if shop.average is not None:
+            shop.average.follow()
+        terms = shop.settings.terms.all
+        told |= {f"loss_{term.objective.name}": float(loss) for term, loss in zip(terms, losses, strict=True)}
+        told["loss"] = sum(term.coefficient * float(loss) for term, loss in zip(terms, losses, strict=True))
+        return found, told | {"gradient_norm": float(norm), "learning_rate": rate}
+
+    def _weigh(self, exercises: Sequence[Exercise]) -> tuple[list[np.ndarray] | None, dict[str, float | None]]:
+        shop = self.shop
+        if shop.config.weights == "all" or not exercises:
+            return None, {}
+        signs = look_ahead(shop.student, shop.settings, exercises) if shop.weigher.needs_signs else None
+        everyone = gather_object([([e.rollout for e in exercises], signs)])
+        rollouts = [rollout for part, _ in everyone for rollout in part]
+        joined = None if signs is None else [sign for _, part in everyone for sign in part]
+        weighed = shop.weigher.weigh(rollouts, joined)
+        first = sum(len(part) for part, _ in everyone[: self.accelerator.process_index])
+        return weighed.weights[first : first + len(exercises)], weighed.metrics
+
+    def _sum(self, values: torch.Tensor) -> torch.Tensor:
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values  # pyright: ignore[reportReturnType]
+
+    def _share_gradients(self) -> None:
+        if self.accelerator.num_processes == 1:
+            return
+        for parameter in self.optimiser.trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = self._sum(parameter.grad)
+
+
+def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Progress) -> None:
+    """Train from `state` to the last step.
+
+    Raises:
+        TrainingError: see `Trainer.learn`; an alarm where alarms are to stop the run.
+    """
+    config = trainer.shop.config
+    progress.stage("training steps", config.steps)
+    progress.advance(state.step)
+    if state.step == 0:
+        keeper.evaluate(0)
+    while state.step < config.steps:
+        started = time.monotonic()
+        with explain_memory(_LOWER):
+            batch = trainer.prepare(state.step)
+            found, told = trainer.learn(batch, state.step)
+        gathered = _gather(batch, found)
+        metrics = _measure(trainer, gathered)
+        state.step += 1
+        state.totals.rollouts += sum(part.rollouts for part in gathered)
+        state.totals.generated_tokens += sum(part.generated_tokens for part in gathered)
+        state.totals.wall_s += time.monotonic() - started
+        keeper.log(state, metrics | told)
+        progress.advance(1)
+        progress.spent(state.totals.rollouts, state.totals.generated_tokens)
+        stopped = _heed_alarms(keeper, config.alarms, progress)
+        is_last = stopped or state.step == config.steps
+        if is_last or (config.eval_steps and state.step % config.eval_steps == 0):
+            keeper.evaluate(state.step)
+        keeper.keep(state, trainer.tensors, is_last=is_last)
+        if stopped:
+            return
+
+
+class Part(NamedTuple):
+    """What one process tells the others of a step."""
+
+    rollouts_seen: list[Rollout]
+    stats: TokenStats | StudentStats | None
+    all_rollouts: list[Rollout]
+    skipped: Counter[str]
+    generated_tokens: int
+    rollouts: int
+
+
+def _gather(batch: Batch, found: Gathered) -> list[Part]:
+    seen: list[Rollout] = []
+    stats = None
+    if found.stats is not None:
+        seen = [batch.exercises[place].rollout for place in found.stats.exercise.unique().tolist()]
+        stats = type(found.stats.values)(*(column.cpu() for column in found.stats.values))
+    everyone = [exercise.rollout for exercise in batch.exercises]
+    return gather_object([Part(seen, stats, everyone, batch.skipped, batch.generated_tokens, batch.rollouts)])
+
+
+def _measure(trainer: Trainer, gathered: Sequence[Part]) -> dict[str, float | None]:
+    parts = [part.stats for part in gathered if part.stats is not None]
+    if not parts:
+        return {}
+    stats: Any = type(parts[0])(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
+    seen = [rollout for part in gathered for rollout in part.rollouts_seen]
+    everyone = [rollout for part in gathered for rollout in part.all_rollouts]
+    metrics = aggregate(stats, seen, bin_starts=build_bin_starts(trainer.shop.config.max_response_tokens))
+    if len(everyone) > len(seen):  # some had no teacher; what is true of responses alone is said of all
+        metrics["accuracy"] = float(np.mean([rollout.correct for rollout in everyone]))
+    return metrics | {"taught_share": len(seen) / len(everyone)}
+
+
+def _heed_alarms(keeper: Keeper, mode: str, progress: Progress) -> bool:
+    """Tell new alarms; whether the run has to stop."""
+    if mode == "off":
+        return False
+    alarms = check_alarms(keeper.history)
+    for alarm in alarms:
+        keeper.alarm(alarm)
+        progress.note(
+            f"step {alarm.step}: {alarm.name} ({alarm.value:.3g}, threshold {alarm.threshold:.3g}). "
+            f"{alarm.mechanism} {alarm.cure}"
+        )
+    return bool(alarms) and mode == "stop"

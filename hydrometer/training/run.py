@@ -1,0 +1,220 @@
+"""`train`: distil into a student with one loop, whatever the objective, and keep what shows why it works or fails.
+
+result = train(student="bundled:student", teacher="expert=bundled:expert", out="runs/first")
+result.summary["after"]["accuracy"], result.folder / "model"
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from pydantic import ValidationError
+
+from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, read_table, refuse_used_folder, write_json
+from hydrometer.credentials import refuse_secrets
+from hydrometer.errors import DiskError, SpecError
+from hydrometer.evaluation.summary import describe_comparison, describe_model
+from hydrometer.models import torch_threads
+from hydrometer.runs.fingerprints import fingerprint_questions
+from hydrometer.runs.interrupts import terminable
+from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
+from hydrometer.runs.progress import Progress, Silent
+from hydrometer.runs.provenance import Status, check_same_run, describe_models, describe_versions
+from hydrometer.training.checkpoints import find_checkpoint, read_checkpoint
+from hydrometer.training.config import TrainConfig
+from hydrometer.training.keeping import Keeper
+from hydrometer.training.log import build_trackers
+from hydrometer.training.loop import Trainer, run_steps
+from hydrometer.training.saving import save_model
+from hydrometer.training.setup import Workshop, build_workshop
+from hydrometer.training.state import Totals, TrainState
+from hydrometer.types import STUDENT, Task
+
+_MAY_CHANGE = RUNTIME_FIELDS | {"steps", "micro_batch", "alarms", "log_to", "save_steps"}
+"""Options that a resumed run may change: they do not change the steps that were made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A finished training run: its folder, and what `summary.json` says."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+
+    def table(self, name: str) -> pl.DataFrame:
+        """One of the run's tables, e.g. `evaluation`."""
+        return read_table(self.folder / f"{name}.parquet")
+
+    @property
+    def metrics(self) -> pl.DataFrame:
+        """`metrics.jsonl`: one row per step."""
+        return pl.read_ndjson(self.folder / "metrics.jsonl", infer_schema_length=None)
+
+
+def train(
+    *,
+    out: str | Path,
+    student: str = "bundled:student",
+    teacher: str | Sequence[str] = (),
+    objective: str | Sequence[str] = ("reverse_kl",),
+    task: str | Task = "bundled:chain",
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Training:
+    """Train a student and keep what happens.
+
+    Args:
+        out: run folder, new or empty unless `resume`.
+        student: model spec.
+        teacher: teacher specs, `[NAME=]MODEL[+CONTEXT]`; by default the bundled expert, for a bundled student.
+        objective: `[COEFFICIENT*]KIND[:k=v,...]`, one or several.
+        task: task spec, or a task object.
+        resume: go on with the run in `out`.
+        progress: told what happens; silent by default.
+        options: further fields of `TrainConfig`, e.g. `steps=200, learning_rate=1e-4, lora_rank=16`.
+
+    Raises:
+        UserError: what was given cannot work; the message says what to do.
+    """
+    named = {**options, "student": student, "teacher": teacher, "objective": objective}
+    named["task"] = task if isinstance(task, str) else task.name
+    try:
+        config = TrainConfig(**named)
+    except ValidationError as error:
+        raise SpecError(explain_invalid(error, TrainConfig.model_fields)) from error
+    shop = build_workshop(config, task=None if isinstance(task, str) else task)
+    return run_training(shop, Path(out), resume=resume, progress=progress or Silent())
+
+
+def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress) -> Training:
+    """Run (or go on with) a training.
+
+    Raises:
+        UserError: see `train`.
+        KeyboardInterrupt: on SIGINT or SIGTERM, after a checkpoint of the last whole step.
+    """
+    config = shop.config
+    accelerator = _accelerate(config)
+    torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
+    identity = _describe_run(shop)
+    refuse_secrets(identity, "run.json")
+    if not accelerator.is_main_process:
+        return _follow(shop, accelerator, out)
+    refuse_used_folder(out, resume=resume)
+    with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
+        if not folder.journal.records:
+            folder.journal.append({"identity": identity})
+        check_same_run(
+            folder.journal.records[0]["identity"] if folder.journal.records else identity, identity, out, _MAY_CHANGE
+        )
+        accelerator.wait_for_everyone()
+        trainer, state = Trainer(shop, accelerator), TrainState()
+        _restore(trainer, state, out)
+        keeper = Keeper(shop, out, progress, build_trackers(config.log_to, out), step=state.step)
+        _write_run(folder, identity, "running", state)
+        try:
+            run_steps(trainer, state, keeper, progress)
+            summary = _conclude(shop, state, keeper)
+            save_model(shop, out)
+            write_json(out / "summary.json", summary)
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            with suppress(DiskError):  # what went wrong first is what has to be told
+                _write_run(folder, identity, "interrupted" if interrupted else "failed", state)
+            raise
+        finally:
+            keeper.close()
+        _write_run(folder, identity, "done", state)
+    return Training(out, summary)
+
+
+def _accelerate(config: TrainConfig) -> Accelerator:
+    """The processes that train together; started by `accelerate launch`, or one.
+
+    Raises:
+        SpecError: a way of splitting the model over processes that this loop does not sample from.
+    """
+    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+        raise SpecError(
+            f"accelerate was set up for {accelerator.distributed_type.value}, which splits the student over processes; "
+            "here every process holds all of it. Use hydrometer.integrations.trl, or launch with --multi_gpu."
+        )
+    return accelerator
+
+
+def _follow(shop: Workshop, accelerator: Accelerator, out: Path) -> Training:
+    """The part of a process that writes nothing."""
+    with torch_threads(shop.config.threads):
+        accelerator.wait_for_everyone()
+        trainer, state = Trainer(shop, accelerator), TrainState()
+        _restore(trainer, state, out)
+        run_steps(trainer, state, Keeper(shop, None, Silent(), [], step=state.step), Silent())
+    return Training(out, {})
+
+
+def _restore(trainer: Trainer, state: TrainState, out: Path) -> None:
+    path = find_checkpoint(out)
+    if path is None:
+        return
+    saved = read_checkpoint(path)
+    trainer.restore(saved.tensors)
+    state.step, state.totals = saved.step, Totals(**saved.told)  # pyright: ignore[reportArgumentType] - as they were kept
+
+
+def _describe_run(shop: Workshop) -> dict[str, Any]:
+    """Identity of a run: what has to be equal for `--resume`, and under which versions it was made."""
+    config = shop.config
+    seats = shop.settings.seats
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "training",
+        "config": config.model_dump(mode="json"),
+        "seed": config.seed,
+        "task": shop.task.name,
+        "task_fingerprint": fingerprint_questions(shop.questions, wanted=len(shop.questions), has_pilot=False),
+        "models": describe_models({STUDENT: shop.student, **{name: seat.model for name, seat in seats.items()}}),
+        "teachers": {name: {"context": str(seat.teacher.context)} for name, seat in seats.items()},
+        "prompts": shop.prompts.describe(),
+        "objectives": {term.objective.name: term.coefficient for term in shop.settings.terms.all},
+        "learning_rate": shop.learning_rate,
+        "device": config.device,
+        "versions": describe_versions(),
+    }
+
+
+def _conclude(shop: Workshop, state: TrainState, keeper: Keeper) -> dict[str, Any]:
+    """Before and after, and how they differ question by question."""
+    table = keeper.evaluations
+    steps = table["step"].unique().sort().to_list()
+    described = {step: describe_model(table.filter(step=step)) for step in steps}
+    first, last = (table.filter(step=steps[0]), table.filter(step=steps[-1])) if steps else (table, table)
+    return {
+        "student": shop.student.spec,
+        "teachers": list(shop.settings.seats),
+        "objectives": {term.objective.name: term.coefficient for term in shop.settings.terms.all},
+        "task": shop.task.name,
+        "split": shop.config.eval_split,
+        "questions": len(keeper.questions),
+        "samples": shop.config.eval_samples,
+        "steps": state.step,
+        "before": described[steps[0]] if steps else None,
+        "after": described[steps[-1]] if steps else None,
+        "comparison": describe_comparison(last, first) if len(steps) > 1 else None,
+        "evaluations": [{"step": step, **described[step]["accuracy"]} for step in steps],
+        "alarms": [] if keeper.alarms is None else keeper.alarms.rows,
+        "last_metrics": keeper.history[-1] if keeper.history else {},
+        "cost": asdict(state.totals),
+    }
+
+
+def _write_run(folder: RunFolder, identity: Mapping[str, Any], status: Status, state: TrainState) -> None:
+    told = {"status": status, "steps_done": state.step, "cost": asdict(state.totals)}
+    write_json(folder.path / "run.json", {**identity, **told})

@@ -1,0 +1,21 @@
+"""How far a training run is."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Totals:
+    """What has been spent so far, by all processes."""
+
+    rollouts: int = 0
+    generated_tokens: int = 0
+    wall_s: float = 0.0
+
+
+@dataclass(slots=True)
+class TrainState:
+    """How far the run is."""
+
+    step: int = 0
+    """Optimiser steps that were made."""
+    totals: Totals = field(default_factory=Totals)

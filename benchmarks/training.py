@@ -66,13 +66,13 @@ def main() -> None:
     if options.peak_of:
         print(json.dumps(peak_bytes(METHODS[options.peak_of], inputs, options.beta)))
         return
-    print("beta   ours s  TRL s  ratio   ours MB  TRL MB  ratio   loss gap  gradient gap (h, W), relative")
+    print("beta   ours s  TRL s  ratio   ours MiB  TRL MiB  ratio   loss gap  gradient gap (h, W), relative")
     for beta in BETAS if options.beta is None else (options.beta,):
         ours, theirs, ratio = timed_in_turns(inputs, beta, options.rounds)
         gaps = [relative_gap(x, y) for x, y in zip(ours_once(inputs, beta), trl_once(inputs, beta), strict=True)]
         peaks = [peak_in_new_process(name, beta) / 2**20 for name in METHODS]
         print(
-            f"{beta:4.1f}  {ours:7.2f}  {theirs:5.2f}  {ratio:5.2f}   {peaks[0]:7.0f}  {peaks[1]:6.0f}  "
+            f"{beta:4.1f}  {ours:7.2f}  {theirs:5.2f}  {ratio:5.2f}   {peaks[0]:8.0f}  {peaks[1]:7.0f}  "
             f"{peaks[0] / peaks[1]:5.2f}   {gaps[0]:8.1e}  {gaps[1]:8.1e}, {gaps[2]:8.1e}",
             flush=True,
         )

@@ -31,9 +31,9 @@ from hydrometer.objectives.sampled import sum_rewards_to_go
 BLOCK_BYTES_CPU = 24 * 2**20
 """Of one float32 [chunk, vocab]. Above 32 MiB every allocation is of fresh pages, which cost more than the arithmetic
 on them."""
-BLOCK_BYTES_ACCELERATOR = 256 * 2**20
-CHUNK_TOKENS_LEAST = 64
-"""Fewer rows leave the matmuls waiting for the weights."""
+BLOCK_BYTES_ACCELERATOR = 128 * 2**20
+CHUNK_TOKENS_LEAST = 128
+"""With fewer rows a matmul spends its time on reading the weights."""
 
 Observer = Callable[[slice, Tensor, Tensor | None], None]
 
@@ -102,14 +102,15 @@ def fused_loss(
             (None without a teacher), float32 or better, the last chunk first. It must not write to them.
 
     Raises:
-        TypeError: a term needs what was not given.
+        TypeError: a term needs what was not given, or half a teacher was.
     """
-    teacher_given = teacher_hidden is not None and teacher_head is not None
+    if (teacher_hidden is None) != (teacher_head is None):
+        raise TypeError("teacher_hidden and teacher_head are given together or not at all")
     buffer = hidden.new_zeros(len(hidden), dtype=_wide(hidden.dtype))
     inputs = _TokenInputs(tokens, rollout_ids, advantages, loss_weights, rewards_to_go=buffer)
     for term in terms:
-        _check_inputs(term.objective, inputs, teacher_given)
-    vocab = min(len(head.weight), len(teacher_head.weight)) if teacher_head is not None else len(head.weight)
+        _check_inputs(term.objective, inputs, teacher_head is not None)
+    vocab = min(len(layer.weight) for layer in (head, teacher_head) if layer is not None)
     student, teacher = _layer(hidden, head, vocab, warp_temperature), None
     if teacher_hidden is not None and teacher_head is not None:
         teacher = _layer(teacher_hidden, teacher_head, vocab, warp_temperature)

@@ -28,12 +28,12 @@ from torch.autograd.function import once_differentiable
 from hydrometer.objectives.objective import Objective
 from hydrometer.objectives.sampled import sum_rewards_to_go
 
-CHUNK_BYTES_CPU = 24 * 2**20
-"""Of one float32 [chunk, vocab]. Blocks above 32 MiB are fresh pages at every allocation, which costs more than the
-arithmetic on them."""
-CHUNK_BYTES_ACCELERATOR = 256 * 2**20
-CHUNK_TOKENS_LEAST = 64
-"""Fewer rows leave the matmuls waiting for the weights."""
+BLOCK_BYTES_CPU = 24 * 2**20
+"""Of one float32 [chunk, vocab]. Above 32 MiB every allocation is of fresh pages, which cost more than the arithmetic
+on them."""
+BLOCK_BYTES_ACCELERATOR = 128 * 2**20
+CHUNK_TOKENS_LEAST = 128
+"""With fewer rows a matmul spends its time on reading the weights."""
 
 Observer = Callable[[slice, Tensor, Tensor | None], None]
 
@@ -102,14 +102,15 @@ def fused_loss(
             (None without a teacher), float32 or better, the last chunk first. It must not write to them.
 
     Raises:
-        TypeError: a term needs what was not given.
+        TypeError: a term needs what was not given, or half a teacher was.
     """
-    teacher_given = teacher_hidden is not None and teacher_head is not None
+    if (teacher_hidden is None) != (teacher_head is None):
+        raise TypeError("teacher_hidden and teacher_head are given together or not at all")
     buffer = hidden.new_zeros(len(hidden), dtype=_wide(hidden.dtype))
     inputs = _TokenInputs(tokens, rollout_ids, advantages, loss_weights, rewards_to_go=buffer)
     for term in terms:
-        _check_inputs(term.objective, inputs, teacher_given)
-    vocab = min(len(head.weight), len(teacher_head.weight)) if teacher_head is not None else len(head.weight)
+        _check_inputs(term.objective, inputs, teacher_head is not None)
+    vocab = min(len(layer.weight) for layer in (head, teacher_head) if layer is not None)
     student, teacher = _layer(hidden, head, vocab, warp_temperature), None
     if teacher_hidden is not None and teacher_head is not None:
         teacher = _layer(teacher_hidden, teacher_head, vocab, warp_temperature)
@@ -126,8 +127,7 @@ def fused_loss(
 
 def default_chunk_tokens(vocab: int, device: torch.device) -> int:
     """How many tokens at a time."""
-    budget = CHUNK_BYTES_CPU if device.type == "cpu" else CHUNK_BYTES_ACCELERATOR
-    return max(budget // (4 * vocab), CHUNK_TOKENS_LEAST)
+    return max(_fitting(vocab, device), CHUNK_TOKENS_LEAST)
 
 
 class _TokenInputs(NamedTuple):
@@ -142,7 +142,8 @@ class _TokenInputs(NamedTuple):
 
     def at(self, rows: slice) -> "_TokenInputs":
         """Those of a chunk, as views."""
-        return _TokenInputs(*(None if values is None else values[rows] for values in self))
+        given = [None if values is None else values[rows] for values in self[:-1]]
+        return _TokenInputs(*given, rewards_to_go=self.rewards_to_go[rows])
 
 
 class _Layer(NamedTuple):
@@ -186,8 +187,10 @@ class _Gradients(NamedTuple):
             return
         if self.weight.dtype == narrow.dtype:
             self.weight[:vocab].addmm_(narrow.T, layer.hidden[rows])
-        else:
-            self.weight[:vocab] += torch.mm(narrow.T, layer.hidden[rows])
+            return
+        block = _fitting(self.weight.shape[-1], self.weight.device)
+        for total, part in zip(self.weight[:vocab].split(block), narrow.split(block, dim=-1), strict=True):
+            total += torch.mm(part.T, layer.hidden[rows]).to(total.dtype)
 
 
 class _HandOn(torch.autograd.Function):
@@ -209,7 +212,9 @@ class _HandOn(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Float[Tensor, ""]) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, upstream: Float[Tensor, ""]
+    ) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("a fused loss can be taken backwards once: its gradients have been handed on")
         factor, gradients, ctx.gradients = upstream * ctx.factor, ctx.gradients, None
@@ -328,6 +333,11 @@ def _zero_gradients(hidden: Float[Tensor, "token width"], head: Head) -> _Gradie
             for x in (hidden, head.weight, head.bias)
         )
     )
+
+
+def _fitting(columns: int, device: torch.device) -> int:
+    """How many float32 rows make a block."""
+    return max((BLOCK_BYTES_CPU if device.type == "cpu" else BLOCK_BYTES_ACCELERATOR) // (4 * columns), 1)
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -142,7 +142,7 @@ def _total_variance(variances: tuple[float, float, float], n_seeds: int, n_quest
     return total, max(1.0, total**2 / spread) if spread else 1.0
 
 
-def _around(value: float, variance: float, degrees: float, n_questions: int) -> Estimate:
+def _around(value: float, variance: float, degrees: int | float, n_questions: int) -> Estimate:
     reach = t_quantile(degrees) * math.sqrt(variance)
     return Estimate(value, value - reach, value + reach, n_questions)
 

@@ -82,7 +82,7 @@ def evaluate_model(
     """
     progress = progress or Silent()
     orders = [order for question in questions for order in _order(model, question, samples, seed, name)]
-    progress.stage(f"responses of {name}", len(orders))
+    progress.stage(f"responses of {model.spec}", len(orders))
     drawn = draw_in_rounds(
         "evaluate",
         orders,

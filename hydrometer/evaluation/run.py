@@ -40,6 +40,8 @@ from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
 from hydrometer.types import Task
 
+_KIND = "evaluation"
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -152,7 +154,7 @@ def _describe_run(examination: Examination) -> dict[str, Any]:
     config = examination.config
     return {
         "schema_version": SCHEMA_VERSION,
-        "kind": "evaluation",
+        "kind": _KIND,
         "config": config.model_dump(mode="json"),
         "seed": config.seed,
         "task": examination.task.name,

@@ -87,7 +87,7 @@ def estimate_mean(values: Float[np.ndarray, " question"]) -> Estimate:
     return Estimate(mean, mean - reach, mean + reach, count)
 
 
-def t_quantile(degrees: float) -> float:
+def t_quantile(degrees: int | float) -> float:
     """Half the width of a 95 % interval in standard errors."""
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
 

@@ -20,7 +20,9 @@ def run_process(arguments: Sequence[str], **options: object) -> subprocess.Compl
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # pyright: ignore
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["diagnose", "--help"], ["report", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["diagnose", "--help"], ["evaluate", "--help"], ["report", "--help"]]
+)
 def test_help_needs_no_torch(arguments: list[str]) -> None:
     script = (
         "import sys; from hydrometer.cli.main import run_command; "
@@ -55,7 +57,7 @@ def test_version_and_help_name_what_there_is(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.strip() == hydrometer.__version__
     assert run_command(["--help"]) == 0
     listed = capsys.readouterr().out
-    assert all(command in listed for command in ("diagnose", "report", "models"))
+    assert all(command in listed for command in ("diagnose", "evaluate", "report", "models"))
     assert run_command(["diagnose", "--help"]) == 0
     listed = capsys.readouterr().out
     for option in ("--student", "--teacher", "--objective", "--task", "--questions", "--rollouts", "--paths", "--out"):

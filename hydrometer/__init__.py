@@ -3,9 +3,11 @@
 >>> import hydrometer
 >>> result = hydrometer.diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"])
 >>> print(result.summary["verdict"])
+>>> hydrometer.train(out="runs/trained", teacher="expert=bundled:expert").summary["after"]["accuracy"]
 >>> hydrometer.evaluate(model="bundled:student", task="bundled:chain", samples=8).accuracy
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hydrometer.version import __version__
@@ -15,18 +17,21 @@ if TYPE_CHECKING:
     from hydrometer.diagnosis.run import diagnose as diagnose
     from hydrometer.evaluation.run import Evaluation as Evaluation
     from hydrometer.evaluation.run import evaluate as evaluate
+    from hydrometer.training.run import Training as Training
+    from hydrometer.training.run import train as train
 
-__all__ = ["Diagnosis", "Evaluation", "__version__", "diagnose", "evaluate"]
+__all__ = ["Diagnosis", "Evaluation", "Training", "__version__", "diagnose", "evaluate", "train"]
+
+
+_FRONT_DOORS = {
+    **dict.fromkeys(("diagnose", "Diagnosis"), "hydrometer.diagnosis.run"),
+    **dict.fromkeys(("evaluate", "Evaluation"), "hydrometer.evaluation.run"),
+    **dict.fromkeys(("train", "Training"), "hydrometer.training.run"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Load the front door when it is used: `import hydrometer` stays free of torch."""
-    if name in ("diagnose", "Diagnosis"):
-        from hydrometer.diagnosis import run
-
-        return getattr(run, name)
-    if name in ("evaluate", "Evaluation"):
-        from hydrometer.evaluation import run
-
-        return getattr(run, name)
+    """Load a front door when it is used: `import hydrometer` stays free of torch."""
+    if name in _FRONT_DOORS:
+        return getattr(import_module(_FRONT_DOORS[name]), name)
     raise AttributeError(f"module 'hydrometer' has no attribute '{name}'")

@@ -36,6 +36,11 @@ app.command(
     help="Rank teachers, contexts and objectives for a student, without training.",
 )
 app.command(
+    "hydrometer.cli.train:train",
+    name="train",
+    help="Distil into a student, and see why it works or fails.",
+)
+app.command(
     "hydrometer.cli.evaluate:evaluate",
     name="evaluate",
     help="Measure how often a model is right, with intervals; compare it with another.",

@@ -131,6 +131,11 @@ def _group_size(row: Row) -> list[Any]:
     return [row["group_size"], row["n_groups"], row["n_nodes"], *cells]
 
 
+def _tilt(row: Row) -> list[Any]:
+    scored = f"{row['n_rollouts']}" + (f" ({row['n_unknown']} without a sum)" if row["n_unknown"] else "")
+    return [row["teacher"], estimate(row["derivative"], "rate"), estimate(row["auroc"], "rate"), scored]
+
+
 def _arm(row: Row) -> str:
     return arm_label(arm_key(row))
 
@@ -220,5 +225,14 @@ _TABLES: tuple[_Entry, ...] = (
         "Pooled cosine with the ideal direction of groups of G base rollouts, and with length normalisation.",
         ["G", "Groups", "Nodes", "Dr. GRPO", "Length-normalised"],
         _group_size,
+    ),
+    (
+        "sequence_tilt",
+        "Tilting whole responses",
+        "Change of the success rate per unit of tilt of the student's whole responses towards a teacher: their "
+        "covariance with the summed log-ratio log q - log p. AUROC: how often a correct response has the higher "
+        "log-ratio per token than an incorrect one of the same question.",
+        ["Teacher", "Change of success", "AUROC of the log-ratio", "Responses"],
+        _tilt,
     ),
 )

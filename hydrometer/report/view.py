@@ -38,6 +38,7 @@ def build_view(files: RunFiles) -> Json:
         "epsilon": epsilon,
         "answer": build_answer(files.summary, arms),
         "arms": arms,
+        "candidate_set": files.summary.get("candidate_set"),
         "has_these_questions": any(arm["scores"]["all"][RANKING_METRIC.key]["these_questions"] for arm in arms),
         "median_visits": _median_visits(arms),
         "axes": {

@@ -47,6 +47,8 @@ _REASONS = {
     "nothing_kept": "nothing would be kept",
     "nothing_proposed": "no node would be chosen",
     "no_noise": "there is no noise",
+    "no_question_with_two_scored_rollouts": "no question has two scored responses",
+    "no_question_with_both_outcomes": "no question has correct and incorrect scored responses",
     "no_reward_to_go": "needs rewards to go (--objective minillm)",
     "no_complete_group": "no group of this size is complete",
 }

@@ -71,6 +71,15 @@ ANALYSES = {
         predictor("forward_kl", against=[], clear=False),
     ],
     "oracle_filter": [filtered("expert")],
+    "sequence_tilt": [
+        {
+            "teacher": "expert",
+            "derivative": known(0.25, [0.125, 0.375]),
+            "auroc": {"value": None, "reason": "no_question_with_both_outcomes"},
+            "n_rollouts": 48,
+            "n_unknown": 2,
+        }
+    ],
 }
 
 
@@ -78,7 +87,10 @@ ANALYSES = {
 def folder(tmp_path: Path) -> Path:
     tables = write_run(tmp_path, questions=3, paths=2, tokens=12)
     analyses = ANALYSES | {"advice": {"sentence": "Train on 3 of 12 tokens.", "gain": known(0.02, [0.01, 0.03])}}
-    write_json(tmp_path / "summary.json", make_summary(tables) | {"analyses": analyses})
+    write_json(
+        tmp_path / "summary.json",
+        make_summary(tables) | {"analyses": analyses, "candidate_set": "tokens that expert finds likely"},
+    )
     return tmp_path
 
 
@@ -95,6 +107,10 @@ def test_every_analysis_stands_on_the_page_with_its_interval_or_reason(folder: P
     assert "pooled: the other way, clearly" in text
     assert "no value same for every teacher" in text
     assert "expert, reverse_kl +0.040 [0.000, +0.100] +0.010 [0.000, +0.100]" in text, "naive beside split"
+    assert (
+        "expert +0.250 [+0.125, +0.375] no value no question has correct and incorrect scored responses 48 (2" in text
+    )
+    assert "(noise taken out), over tokens that expert finds likely." in text
     assert "Train on 3 of 12 tokens." in text
     assert "gain of the rule +0.020 [+0.010, +0.030]" in text
 
@@ -104,7 +120,7 @@ def test_what_a_run_does_not_hold_gives_no_table() -> None:
     assert build_advice({"analyses": {}}) is None
     titles = [table["title"] for table in build_analyses({"analyses": ANALYSES})]
     assert titles[:2] == ["In-context accuracy", "In-context accuracy by difficulty"]
-    assert len(titles) == 4
+    assert len(titles) == 5
 
 
 def test_rows_beyond_the_limit_are_counted(folder: Path) -> None:

@@ -138,6 +138,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def read_run_json(folder: Path, kind: str) -> dict[str, Any]:
+    """The run.json of a run of this kind (`diagnosis`, `evaluation` ...).
+
+    Raises:
+        RunFolderError: see `read_json`; also a run of another kind.
+    """
+    run = read_json(folder / "run.json")
+    if run.get("kind", kind) != kind:
+        raise RunFolderError(f"{folder} is the folder of a run of kind '{run['kind']}'; expected a {kind}.")
+    return run
+
+
 def read_table(path: Path) -> pl.DataFrame:
     """A parquet table of a run folder.
 

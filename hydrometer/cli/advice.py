@@ -21,10 +21,11 @@ def advice(run: Path, *, trl: Path | None = None, parquet: Path | None = None, o
         parquet: Write one row per advised node: question_id, prefix_ids, token_id, advice, weight.
         overwrite: Replace files that exist.
     """
-    from hydrometer.artifacts import read_json
+    from hydrometer.artifacts import read_json, read_run_json
 
     screen = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     _refuse_targets({"--trl": trl, "--parquet": parquet}, overwrite=overwrite)
+    read_run_json(run, "diagnosis")
     summary = read_json(run / "summary.json")
     entry = summary["analyses"].get("advice")
     if entry is None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
-from hydrometer.artifacts import TABLES, read_json, read_table
+from hydrometer.artifacts import TABLES, read_json, read_run_json, read_table
 from hydrometer.errors import RunFolderError
 
 
@@ -36,7 +36,7 @@ def read_run(folder: Path) -> RunFiles:
     """
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is not a folder; give the folder of a finished run.")
-    run = read_json(folder / "run.json")
+    run = read_run_json(folder, "diagnosis")
     summary = read_json(folder / "summary.json")
     names = [field for field in RunFiles._fields if field in TABLES and field != "advice"]
     tables = {name: _read_checked(folder / f"{name}.parquet", name) for name in names}

@@ -153,7 +153,7 @@ def test_nothing_is_overwritten_unless_asked(advised: Path, run: Command) -> Non
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "nowhere/summary.json is missing"),
+        (["nowhere"], "nowhere/run.json is missing"),
         (["out", "--trl", "out"], "--trl out is a folder"),
         (["out", "--trl", "no/where.jsonl"], "there is no folder no"),
         (["out", "--trl", "x", "--parquet", "x"], "--trl and --parquet name the same file, x"),

@@ -213,3 +213,11 @@ def test_out_of_memory_names_the_option_and_what_can_be_resumed(
         assert (said.code, "--batch-size" in said.err, "--resume" in said.err) == (2, True, True)
     assert read_json(workplace / "out" / "run.json")["status"] == "failed"
     assert run([*EVALUATE, "--out", "out", "--resume"]).code == 0
+
+
+@pytest.mark.parametrize("command", ["report", "advice"])
+def test_what_reads_a_diagnosis_refuses_an_evaluation(command: str, workplace: Path, run: Command) -> None:
+    assert run([*EVALUATE, "--samples", "1", "--out", "out"]).code == 0
+    said = run([command, "out"])
+    assert said.code == 2
+    assert "out is the folder of a run of kind 'evaluation'; expected a diagnosis" in said.err

@@ -40,6 +40,7 @@ app.command(
     name="train",
     help="Distil into a student, and see why it works or fails.",
 )
+app.command("hydrometer.cli.recipe:recipe", name="recipe", help="Run a recipe that rescues or compares a training.")
 app.command(
     "hydrometer.cli.evaluate:evaluate",
     name="evaluate",

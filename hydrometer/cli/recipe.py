@@ -1,0 +1,93 @@
+"""`hydrometer recipe`: the recipes that come with the package, or one of your own."""
+
+import json as json_format
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from rich.console import Console
+from rich.text import Text
+
+from hydrometer.cli.printable import printable
+from hydrometer.errors import SpecError
+
+
+def recipe(
+    name: str | None = None,
+    /,
+    *,
+    change: Annotated[tuple[str, ...], Parameter(name="--set", negative=())] = (),
+    out: Path | None = None,
+    resume: bool = False,
+    json: bool = False,
+    quiet: bool = False,
+) -> None:
+    """Run a recipe: several commands, one after another, that rescue or compare a training.
+
+    Without a name: a list of the recipes.
+
+    Args:
+        name: A recipe's name, or a TOML file of your own.
+        change: An option of the recipe as NAME=VALUE. Repeat the flag for more.
+        out: Folder; has to be new or empty. Default: runs/NAME-DATE-TIME.
+        resume: Go on with the recipe in --out.
+        json: Print one object on stdout; everything else goes to stderr.
+        quiet: Plain lines without a progress display.
+    """
+    from hydrometer.cli.progress import build_progress
+    from hydrometer.cli.quiet_loading import silence_loading_bars
+    from hydrometer.recipes.runner import known_recipes, read_recipe, run_recipe
+
+    screen = Console(stderr=json, highlight=False, emoji=False, markup=False)
+    if name is None:
+        for known in known_recipes():
+            screen.print(Text(f"{known:<22} {read_recipe(known).summary}"))
+        return
+    if resume and out is None:
+        raise SpecError("--resume goes on with a recipe that was begun: name its folder with --out DIR")
+    found = read_recipe(name)
+    silence_loading_bars()
+    folder = out or Path("runs") / f"{found.name}-{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005 - the user's own clock
+    with build_progress(quiet=quiet) as progress:
+        result = run_recipe(found, folder, _read_changes(change), resume=resume, progress=progress)
+    _print(result, folder, screen)
+    if json:
+        sys.stdout.write(json_format.dumps(result, allow_nan=False) + "\n")
+
+
+def _read_changes(texts: tuple[str, ...]) -> dict[str, str]:
+    changes = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name.strip():
+            raise SpecError(f"--set '{text}': expected NAME=VALUE.")
+        changes[name.strip()] = value
+    return changes
+
+
+def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
+    def say(text: str) -> None:
+        screen.print(Text(printable(text)))
+
+    say(f"\n{result['recipe']}: {result['summary']}")
+    for name, stage in result["stages"].items():
+        if "kept" in stage:
+            say(f"  {name:<14} {stage['kept']} of {stage['written']} answers kept")
+        elif "accuracy" in stage:
+            say(f"  {name:<14} accuracy {_percent(stage['accuracy'])}")
+        elif stage["before"] is not None:
+            before, after = stage["before"]["accuracy"], stage["after"]["accuracy"]
+            say(f"  {name:<14} accuracy {100 * before['value']:.1f} % -> {_percent(after)}")
+    for pair in result["compare"]:
+        difference = _percent(pair["difference"], signed=True)
+        say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
+    say(f"Folder: {folder}")
+
+
+def _percent(entry: Mapping[str, Any], *, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    interval = "" if entry["low"] is None else f" [{100 * entry['low']:{sign}.1f}, {100 * entry['high']:{sign}.1f}]"
+    return f"{100 * entry['value']:{sign}.1f} %{interval}"

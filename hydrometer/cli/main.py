@@ -98,7 +98,7 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        kept = " Finished rounds are kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
+        kept = " What was finished is kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
         errors.print(f"hydrometer: interrupted.{kept}")
         return 130
     return 0
@@ -109,6 +109,8 @@ def _keeps_rounds(tokens: Sequence[str]) -> bool:
     match tokens[:1]:
         case ["diagnose"]:
             return "--dry-run" not in tokens
+        case ["train" | "recipe"]:
+            return True
         case ["evaluate"]:
             return any(token.partition("=")[0] in ("--out", "--config") for token in tokens)
     return False

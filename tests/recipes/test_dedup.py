@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from hydrometer.errors import SpecError
+from hydrometer.recipes.dedup import deduplicate, load_embedder
+
+ANGLES = {"far": 90.0, "near": 50.0, "edge": 53.13010235415598, "same": 0.0, "known": 0.0, "other": 180.0}
+
+
+def embed(texts):
+    """Unit vectors in the plane by name: cos 50 degrees is 0.643, cos 53.13 is 0.6, cos 90 is 0."""
+    radians = np.radians([ANGLES[text] for text in texts])
+    return np.stack([np.cos(radians), np.sin(radians)], axis=1)
+
+
+def test_exact_matches_go_first_and_near_ones_at_the_threshold():
+    texts = ["far", "near", " SAME ", "edge"]
+    found = deduplicate(texts, ["same", "other"], lambda t: embed([x.strip().lower() for x in t]), threshold=0.5999)
+    assert found.exact == [2], "case and spaces apart"
+    assert found.near == [1, 3]
+    assert found.kept == [0]
+
+
+def test_just_below_the_threshold_stays():
+    assert deduplicate(["edge"], ["known"], embed, threshold=0.6001).kept == [0]
+    assert deduplicate(["edge"], ["known"], embed, threshold=0.5999).near == [0]
+
+
+def test_without_embeddings_only_equal_texts_go():
+    assert deduplicate(["near", "known"], ["known"], None) == ([0], [1], [])
+
+
+def test_nothing_to_compare_with_keeps_everything():
+    assert deduplicate(["near"], [], embed).kept == [0]
+
+
+def test_a_missing_package_is_told(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sentence_transformers", None)
+    with pytest.raises(SpecError, match=r"needs the package sentence-transformers .*\nInstall it"):
+        load_embedder()

@@ -134,7 +134,18 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "loss": Metric(
             "nats", "down", "Loss of the step, summed over its terms (nats unless a term is an outcome's).", OURS
         ),
+        "loss_*": Metric("nats", None, "The term of objective * before its coefficient.", OURS),
         "gradient_norm": Metric("norm", None, "Norm of the gradient before clipping.", RETHINKING),
+        "learning_rate": Metric("1", None, "Of the step.", OURS),
+        "taught_share": Metric("share", "up", "Share of the responses that some teacher could score.", OURS),
+        "weighted_share": Metric("share", None, "Mean weight of a response token under --weights.", OURS),
+        "advice_matched_share": Metric(
+            "share",
+            None,
+            "Share of the response tokens whose weight comes from a prefix that the diagnosis measured; the others "
+            "follow its rule.",
+            OURS,
+        ),
         **_TOKEN_METRICS,
         **_RESPONSE_METRICS,
         "gap_recovery": Metric(
@@ -147,12 +158,12 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
 
 
 def find_metric(name: str) -> Metric:
-    """The metric behind a name in metrics.jsonl, bins included.
+    """The metric behind a name in metrics.jsonl, bins and terms of the loss included.
 
     Raises:
         KeyError: no metric has this name.
     """
-    return METRICS[re.sub(r"_bin_\d+$", "_bin_*", name)]
+    return METRICS[re.sub(r"_bin_\d+$", "_bin_*", re.sub(r"^loss_.+$", "loss_*", name))]
 
 
 def describe_metrics() -> str:

@@ -54,7 +54,8 @@ class StepOptions(OptionGroup):
     num_generations: int = Field(default=4, ge=1)
     """Rollouts per question and step."""
     micro_batch: int | None = Field(default=None, ge=1)
-    """Rollouts in one forward and backward pass (default: about 16,000 tokens' worth); the result stays the same."""
+    """Rollouts in one forward and backward pass (default: as many as have 2,000 tokens on a CPU, 16,000 elsewhere); the
+    result stays the same."""
     demos: int = Field(default=4, ge=1)
     """Rollouts per question that demonstrations are taken from, where a context shows some."""
     length_gate: int | None = Field(default=None, ge=1)

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
-from hydrometer.training.networks import read_head
+from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
 from hydrometer.training.rows import Rows, pad_rows, predicting_states
 from hydrometer.training.teaching import Seat
 from hydrometer.training.token_sheet import Joined, TokenSheet, token_keys
 from hydrometer.training.weighing import SignColumns, Signs, compute_signs, split_signs
 
-_TOKENS_AT_ONCE = 1 << 14
+_TOKENS_CPU = 1 << 11
+"""Larger blocks take a third more time there: their memory is fresh, and out of the cache, every time."""
+_TOKENS_ACCELERATOR = 1 << 14
 
 
 Observe = Callable[[Tensor, slice, Tensor, Tensor | None], None]
@@ -63,6 +65,8 @@ class Settings:
     temperature: float
     metrics_k: int
     micro_batch: int | None
+    recompute: bool = False
+    """Compute activations again in the backward pass."""
 
 
 class Taught(NamedTuple):
@@ -143,14 +147,15 @@ class StudentLoss(nn.Module):
         return loss, per_term
 
 
-def split_evenly(lengths: Sequence[int], micro_batch: int | None) -> list[list[int]]:
+def split_evenly(lengths: Sequence[int], micro_batch: int | None, device: torch.device) -> list[list[int]]:
     """Places of rows by micro-batch, short rows first, so that a batch has little padding."""
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     if micro_batch is not None:
         return [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
+    most_tokens = _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
     groups: list[list[int]] = []
     for place in order:
-        if not groups or (len(groups[-1]) + 1) * lengths[place] > _TOKENS_AT_ONCE:
+        if not groups or (len(groups[-1]) + 1) * lengths[place] > most_tokens:
             groups.append([])
         groups[-1].append(place)
     return groups
@@ -211,7 +216,7 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
     """What both models say of every token, before any weight is known; the first of several teachers speaks."""
     head = read_head(student.network, student.vocab_size)
     sheet = TokenSheet[SignColumns]()
-    for group in _micro_batches(exercises, settings.micro_batch):
+    for group in _micro_batches(exercises, settings.micro_batch, student.device):
         lesson = teach(student, settings, exercises, group, None)
         hidden = predicting_states(student.network, lesson.rows)
         for states, teacher_head, places in lesson.taught.values():
@@ -232,12 +237,12 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
     return split_signs(sheet.join(), [len(exercise.rollout.token_ids) for exercise in exercises])
 
 
-def _micro_batches(exercises: Sequence[Exercise], micro_batch: int | None) -> list[list[int]]:
+def _micro_batches(exercises: Sequence[Exercise], micro_batch: int | None, device: torch.device) -> list[list[int]]:
     lengths = [
         max(len(ids) for ids in (exercise.prompt_ids, *exercise.lessons.values())) + len(exercise.rollout.token_ids)
         for exercise in exercises
     ]
-    return split_evenly(lengths, micro_batch)
+    return split_evenly(lengths, micro_batch, device)
 
 
 class Gathered(NamedTuple):
@@ -260,7 +265,6 @@ def accumulate(
     weights: Sequence[np.ndarray] | None,
     divide_by: float,
     divide_imitations_by: float,
-    factor: float = 1.0,
 ) -> Gathered:
     """Run every micro-batch forward and backward.
 
@@ -274,13 +278,12 @@ def accumulate(
         weights: of each exercise's tokens; all 1 if None.
         divide_by: response tokens of all exercises of the step, over all processes.
         divide_imitations_by: the same of the imitations.
-        factor: times every loss (the number of processes, where their gradients are averaged).
     """
     terms = settings.terms
     losses = torch.zeros(len(terms.all), device=student.device)
     taught, alone = TokenSheet[TokenStats](), TokenSheet[StudentStats]()
     count = len(terms.distil) + len(terms.outcome)
-    for group in _micro_batches(exercises, settings.micro_batch) if count else []:
+    for group in _micro_batches(exercises, settings.micro_batch, student.device) if count else []:
         lesson = teach(student, settings, exercises, group, weights)
 
         def observe(places: Tensor, rows: slice, p: Tensor, q: Tensor | None, lesson: Lesson = lesson) -> None:
@@ -291,14 +294,16 @@ def accumulate(
             else:
                 taught.add(keys, compute_token_stats(p, q, tokens, k=settings.metrics_k))
 
-        loss, per_term = loss_of(lesson, divide_by, observe)
-        backward(loss * factor)
+        with recomputing(student.network, settings.recompute):
+            loss, per_term = loss_of(lesson, divide_by, observe)
+            backward(loss)
         losses[:count] += per_term
     lengths = [len(one.prompt_ids) + len(one.token_ids) for one in imitations] if terms.imitate else []
-    for group in split_evenly(lengths, settings.micro_batch):
+    for group in split_evenly(lengths, settings.micro_batch, student.device):
         chosen = [imitations[i] for i in group]
         rows = pad_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
-        loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
-        backward(loss * factor)
+        with recomputing(student.network, settings.recompute):
+            loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
+            backward(loss)
         losses[count:] += per_term
     return Gathered(losses, taught.join() or alone.join())

@@ -26,11 +26,11 @@ class Checkpoint(NamedTuple):
 
     step: int
     tensors: dict[str, torch.Tensor]
-    told: dict[str, float]
+    told: dict[str, int | float]
     """Running totals: generated tokens, rollouts, seconds."""
 
 
-def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told: dict[str, float]) -> None:
+def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told: dict[str, int | float]) -> None:
     """Write the checkpoint of a step, then remove the ones before it.
 
     Raises:

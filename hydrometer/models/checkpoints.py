@@ -43,7 +43,7 @@ def read_checkpoint(spec: ModelSpec, dtype: torch.dtype) -> Checkpoint:
             tokenizer, custom code, an adapter that does not fit).
     """
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             network, tokenizer = _read(spec, dtype)
             if spec.adapter is not None:
                 from hydrometer.models.adapters import merge_adapter  # loads peft
@@ -94,7 +94,7 @@ def _check_network(network: PreTrainedModel, report: dict[str, Any]) -> PreTrain
 
 
 @contextlib.contextmanager
-def _quiet_transformers() -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Hold back bars and log lines of transformers below 'error'; both settings are put back afterwards."""
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
     with warnings.catch_warnings():

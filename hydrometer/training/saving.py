@@ -8,6 +8,7 @@ from safetensors import SafetensorError
 
 from hydrometer.artifacts.disk import translate_disk_errors
 from hydrometer.errors import DiskError
+from hydrometer.models.checkpoints import quiet_transformers
 from hydrometer.training.setup import Workshop
 
 
@@ -19,7 +20,7 @@ def save_model(shop: Workshop, out: Path) -> Path:
     """
     target = out / ("model" if shop.adapted is None else "adapter")
     partial = target.with_name(target.name + ".partial")
-    with translate_disk_errors(target):
+    with translate_disk_errors(target), quiet_transformers():
         shutil.rmtree(partial, ignore_errors=True)
         try:
             _write(shop, partial)

@@ -1,0 +1,5 @@
+"""`python -m hydrometer`."""
+
+from hydrometer.cli.main import main
+
+main()

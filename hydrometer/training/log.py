@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from hydrometer.artifacts import write_text
 from hydrometer.artifacts.disk import translate_disk_errors
@@ -59,6 +59,7 @@ def _render(row: Row) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Where metrics also go."""
 

@@ -27,6 +27,7 @@ def train(
     settings: Annotated[TrainConfig, Parameter(name="*")] = TrainConfig(),  # noqa: B008 - frozen
     out: Path | None = None,
     resume: bool = False,
+    no_check: bool = False,
     config: Path | None = None,
     json: bool = False,
     quiet: bool = False,
@@ -40,6 +41,7 @@ def train(
         settings: Who learns what from whom.
         out: Run folder; has to be new or empty. Default: runs/DATE-TIME.
         resume: Go on with the run in --out from its last checkpoint.
+        no_check: Skip the check of models, templates and sampler that comes first (see hydrometer check).
         config: TOML file with any of these options; flags win over it.
         json: Print one object on stdout; everything else goes to stderr.
         quiet: Plain lines without a progress display.
@@ -61,7 +63,7 @@ def train(
         for term in shop.settings.terms.all:
             if term.objective.caution:
                 progress.note(f"Objective {term.objective.name}: {term.objective.caution}")
-        result = run_training(shop, folder, resume=resume, progress=progress)
+        result = run_training(shop, folder, resume=resume, check=not no_check, progress=progress)
     if not result.summary:
         return  # another process of the same run tells it
     print_training(result, screen)

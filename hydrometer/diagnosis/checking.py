@@ -1,20 +1,13 @@
 """The check of models, templates and sampler that a diagnosis makes before its first rollout."""
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hydrometer.artifacts import read_json
 from hydrometer.diagnosis.setup import Instruments
-from hydrometer.errors import RunFolderError
-from hydrometer.preflight.findings import Preflight, refuse_red
-from hydrometer.preflight.inspect import inspect
+from hydrometer.preflight.before_run import check_subjects, probe_prompts, read_recorded
 from hydrometer.preflight.load import distinct_teachers
 from hydrometer.preflight.subjects import Subjects, default_probe_tokens
-from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.progress import Progress
-
-_PROMPTS = 4
 
 
 def check_before_run(instruments: Instruments, out: Path, *, resume: bool, progress: Progress) -> dict[str, Any] | None:
@@ -23,56 +16,26 @@ def check_before_run(instruments: Instruments, out: Path, *, resume: bool, progr
     Raises:
         UserError: see `check_instruments`.
     """
-    if resume and (out / "run.json").is_file():
-        with suppress(RunFolderError):  # a damaged run.json is rebuilt, so nothing is known of the run yet
-            recorded = read_json(out / "run.json")
-            if recorded.get("status") == "done":
-                return recorded.get("preflight")
-    return check_instruments(instruments, progress)
+    recorded = read_recorded(out, resume=resume)
+    return check_instruments(instruments, progress) if recorded is None else recorded.get("preflight")
 
 
 def check_instruments(instruments: Instruments, progress: Progress) -> dict[str, Any] | None:
-    """Check what a run is made with; returns the entry `preflight` of run.json (None where there is no question).
-
-    The probe samples are drawn with the run's own sampler and are part of no table. A resumed run is checked again: the
-    machine, the device and the batch size may have changed.
+    """Check what a run is made with.
 
     Raises:
-        PreflightError: something would make a number wrong.
-        MemoryLimitError: the models do not fit.
+        UserError: see `check_subjects`.
     """
-    questions = instruments.questions()[:_PROMPTS]
-    if not questions:
-        return None
     config = instruments.config
     subjects = Subjects(
         instruments.student,
         instruments.sampler,
         distinct_teachers(instruments.student, {teacher.name: teacher.model for teacher in instruments.teachers}),
-        tuple(question.prompt for question in questions),
+        probe_prompts(instruments.questions()),
         instruments.scored_objectives,
         instruments.warp,
         config.dtype,
         config.seed,
         min(default_probe_tokens(instruments.student), config.max_response_tokens),
     )
-    with explain_memory("Lower --batch-size, or try --dtype bfloat16."):
-        found = inspect(subjects)
-    refuse_red(
-        found.findings, "Nothing was sampled for the run. `hydrometer check` tells more; --no-check runs it anyway."
-    )
-    progress.note(_sentence(found))
-    return found.as_json()
-
-
-def _sentence(found: Preflight) -> str:
-    """One line: how many checks, and which say something."""
-    notes = found.of_level("note")
-    count = len(found.findings)
-    if not notes:
-        return f"Check of models and sampler: all {count} green."
-    by_check: dict[str, list[str]] = {}
-    for note in notes:
-        by_check.setdefault(note.check, []).append(note.model)
-    listed = "; ".join(f"{check} ({', '.join(models)})" for check, models in by_check.items())
-    return f"Check of models and sampler: nothing wrong in {count} points. Notes, told in run.json: {listed}."
+    return check_subjects(subjects, progress)

@@ -26,11 +26,11 @@ class Checkpoint(NamedTuple):
 
     step: int
     tensors: dict[str, torch.Tensor]
-    told: dict[str, int | float]
+    told: dict[str, float | int]
     """Running totals: generated tokens, rollouts, seconds."""
 
 
-def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told: dict[str, int | float]) -> None:
+def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told: dict[str, float | int]) -> None:
     """Write the checkpoint of a step, then remove the ones before it.
 
     Raises:
@@ -56,7 +56,7 @@ def save_checkpoint(run: Path, step: int, tensors: dict[str, torch.Tensor], told
         with contextlib.suppress(OSError):
             partial.unlink()
         raise
-    for old in folder.glob(_PATTERN):
+    for old in folder.glob("step-*"):  # also what a kill left half written
         if old != target:
             with contextlib.suppress(OSError):
                 old.unlink()

@@ -4,6 +4,7 @@ The split is checked once on a few tokens against the network's own logits, so t
 between the two than we know of is refused instead of trained wrongly.
 """
 
+import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy, deepcopy
@@ -72,7 +73,8 @@ def check_head(model: TransformersModel) -> None:
 def add_lora(model: TransformersModel, *, rank: int, alpha: float | None, seed: int) -> PeftModel:
     """Put an adapter on all linear layers but the output layer, in place; its start changes nothing."""
     config = LoraConfig(r=rank, lora_alpha=2 * rank if alpha is None else alpha, target_modules="all-linear")  # pyright: ignore[reportArgumentType]
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`is_gradient_checkpointing` is deprecated", FutureWarning)  # peft asks it
         torch.manual_seed(seed)
         adapted = get_peft_model(model.network, config)
     if not isinstance(adapted, PeftModel):

@@ -26,6 +26,7 @@ from hydrometer.runs.interrupts import terminable, uninterrupted
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
 from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_models, describe_versions
+from hydrometer.training.checking import check_before_training
 from hydrometer.training.checkpoints import find_checkpoint, read_checkpoint
 from hydrometer.training.config import TrainConfig
 from hydrometer.training.keeping import Keeper
@@ -65,6 +66,7 @@ def train(
     objective: str | Sequence[str] = ("reverse_kl",),
     task: str | Task = "bundled:chain",
     resume: bool = False,
+    check: bool = True,
     progress: Progress | None = None,
     **options: Any,
 ) -> Training:
@@ -77,6 +79,7 @@ def train(
         objective: `[COEFFICIENT*]KIND[:k=v,...]`, one or several.
         task: task spec, or a task object.
         resume: go on with the run in `out`.
+        check: begin with the check of models, templates and sampler.
         progress: told what happens; silent by default.
         options: further fields of `TrainConfig`, e.g. `steps=200, learning_rate=1e-4, lora_rank=16`.
 
@@ -90,10 +93,10 @@ def train(
     except ValidationError as error:
         raise SpecError(explain_invalid(error, TrainConfig.model_fields)) from error
     shop = build_workshop(config, task=None if isinstance(task, str) else task)
-    return run_training(shop, Path(out), resume=resume, progress=progress or Silent())
+    return run_training(shop, Path(out), resume=resume, check=check, progress=progress or Silent())
 
 
-def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress) -> Training:
+def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress, check: bool = True) -> Training:
     """Run (or go on with) a training.
 
     Raises:
@@ -107,7 +110,9 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress)
     refuse_secrets(identity, "run.json")
     if not accelerator.is_main_process:
         return _follow(shop, accelerator, out)
-    refuse_used_folder(out, resume=resume)
+    refuse_used_folder(out, resume=resume)  # told before the check takes its time
+    with torch_threads(config.threads):
+        checked = check_before_training(shop, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
         if not folder.journal.records:
             folder.journal.append({"identity": identity})
@@ -117,6 +122,7 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress)
             out,
             _may_change(config),
         )
+        identity = {**identity, "preflight": checked}
         accelerator.wait_for_everyone()
         trainer, state = Trainer(shop, accelerator), TrainState()
         _restore(trainer, state, out)

@@ -216,7 +216,7 @@ def _seat(
         frame = prompts.frame(spec.context.name)
         if spec.model == SELF:
             assert own is not None
-            seats[spec.name] = Seat(Teacher(spec.name, own[0], spec.context, frame), own[0], own[1])
+            seats[spec.name] = Seat(Teacher(spec.name, own[0], spec.context, frame), own[0], own[1], is_self=True)
             continue
         model = cut_vocabulary(others[spec.name], shared)
         assert isinstance(model, TransformersModel)

@@ -28,6 +28,7 @@ class Seat:
     model: TransformersModel
     as_teacher: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Entered while its network is used."""
+    is_self: bool = False
 
     @property
     def name(self) -> str:

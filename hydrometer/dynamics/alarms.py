@@ -154,6 +154,9 @@ def _find_stagnant_overlap(history: History) -> float | None:
     overlap = _change(history, "overlap_ratio")
     if overlap is None or len(history) < STAGNATION_STEPS or overlap.now >= LOW_OVERLAP:
         return None
+    accuracy = _change(history, "accuracy")
+    if accuracy is not None and accuracy.rise >= ACCURACY_MOVE:
+        return None  # the student learns what it is to learn, whatever the rest of its distribution does
     # Not `rise`: a slow growth that noise hides is no proof that nothing grows.
     growth = overlap.now - overlap.start
     return growth if growth < OVERLAP_GROWTH else None

@@ -27,6 +27,9 @@ from hydrometer.training.teaching import MovingAverage, Route, Seat, seat_self
 from hydrometer.training.weighing import Weigher, build_weigher
 from hydrometer.types import STUDENT, Question, Task
 
+_METRICS_K = 16
+_TOKENS_PER_PLACE = 12
+"""A top-k that is a large part of the vocabulary says nothing: its tail is noise."""
 _SMALL = 10_000_000
 """Parameters below which the default learning rate is that of the bundled family."""
 
@@ -102,7 +105,12 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         adapted=adapted,
         sampler=build_sampler(learner, sampling, batch_size=config.batch_size),
         settings=Settings(
-            terms, seats, config.temperature, config.metrics_k, config.micro_batch, config.gradient_checkpointing
+            terms,
+            seats,
+            config.temperature,
+            config.metrics_k or min(_METRICS_K, max(1, shared // _TOKENS_PER_PLACE)),
+            config.micro_batch,
+            config.gradient_checkpointing,
         ),
         route=route,
         weigher=weigher,

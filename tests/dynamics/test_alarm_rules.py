@@ -12,7 +12,7 @@ FIRING: dict[str, Shapes] = {
     "repetition": {"repeat_ratio": (0.51, 0.99, 0.03)},
     "length_inflation": {"response_tokens_mean": (120.0, 240.0, 10.0)},
     "truncation": {"truncated_share": (0.05, 0.7, 0.05)},
-    "stagnant_overlap": {"overlap_ratio": (0.6, 0.605, 0.01)},
+    "stagnant_overlap": {"overlap_ratio": (0.6, 0.605, 0.01), "accuracy": (0.4, 0.4, 0.03)},
     "tail_entropy": {"student_entropy_bin_2": (0.8, 1.6, 0.05)},
     "vanishing_kl": {"reverse_kl": (0.006, 0.004, 0.001), "accuracy": (0.4, 0.4, 0.03)},
     "vanishing_gradient": {"gradient_norm": (2.0, 0.02, 0.01), "accuracy": (0.4, 0.4, 0.03)},
@@ -25,6 +25,7 @@ NOT_FIRING: dict[str, Shapes] = {
     "converged after learning": {"reverse_kl": (0.5, 0.001, 0.001), "accuracy": (0.3, 0.8, 0.03)},
     "small gradients while learning": {"gradient_norm": (2.0, 0.01, 0.01), "accuracy": (0.3, 0.8, 0.03)},
     "flat overlap, but high": {"overlap_ratio": (0.93, 0.93, 0.01)},
+    "flat overlap while learning": {"overlap_ratio": (0.44, 0.44, 0.01), "accuracy": (0.5, 0.85, 0.03)},
     "low overlap that grows": {"overlap_ratio": (0.3, 0.7, 0.02)},
 }
 

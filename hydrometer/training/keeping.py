@@ -51,8 +51,6 @@ class Keeper:
         self.evaluations = self._read_evaluations(step)
         settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
         self.sampler = build_sampler(shop.student, settings, batch_size=config.batch_size)
-        split = shop.task.questions(config.eval_split)[: config.eval_questions]
-        self.questions = [shop.prompts.add_system_prompt(question) for question in split]
         self.kept_at = time.monotonic()
         self.kept_step = step
 
@@ -80,13 +78,13 @@ class Keeper:
     def evaluate(self, step: int) -> None:
         """Answer the evaluation's questions with the student as it is, unless that is on file."""
         config = self.shop.config
-        if not self.writes or not self.questions or step in self.evaluations["step"]:
+        if not self.writes or not self.shop.exam or step in self.evaluations["step"]:
             return
         responses = evaluate_model(
             self.shop.student,
             self.sampler,
             self.shop.task,
-            self.questions,
+            self.shop.exam,
             samples=config.eval_samples,
             seed=config.seed,
             max_response_tokens=config.max_response_tokens,

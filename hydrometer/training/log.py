@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -76,10 +77,8 @@ class TensorBoard:
     """Event files under DIR/tensorboard."""
 
     def __init__(self, folder: Path):
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise SpecError(f"--log-to tensorboard needs the package tensorboard ({error}).") from error
+        from torch.utils.tensorboard import SummaryWriter
+
         self._writer = SummaryWriter(str(folder / "tensorboard"))
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
@@ -96,10 +95,8 @@ class Trackio:
     """A local trackio project called hydrometer."""
 
     def __init__(self, folder: Path):
-        try:
-            import trackio  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise SpecError(f"--log-to trackio needs the package trackio ({error}).") from error
+        import trackio  # pyright: ignore[reportMissingImports]
+
         self._trackio = trackio
         trackio.init(project="hydrometer", name=folder.name)
 
@@ -115,8 +112,8 @@ class Trackio:
 _TRACKERS = {"tensorboard": TensorBoard, "trackio": Trackio}
 
 
-def build_trackers(names: tuple[str, ...], folder: Path) -> list[Tracker]:
-    """Read --log-to.
+def check_trackers(names: tuple[str, ...]) -> None:
+    """Look at --log-to before anything is written.
 
     Raises:
         SpecError: an unknown name, or a package that is not installed.
@@ -124,4 +121,10 @@ def build_trackers(names: tuple[str, ...], folder: Path) -> list[Tracker]:
     for name in names:
         if name not in _TRACKERS:
             raise SpecError(f"--log-to '{name}': expected {' or '.join(_TRACKERS)}.")
+        if find_spec(name) is None:
+            raise SpecError(f"--log-to {name}: the package {name} is not installed; pip install {name}")
+
+
+def build_trackers(names: tuple[str, ...], folder: Path) -> list[Tracker]:
+    """Open what --log-to names."""
     return [_TRACKERS[name](folder) for name in names]

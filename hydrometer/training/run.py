@@ -227,7 +227,7 @@ def _conclude(shop: Workshop, state: TrainState, keeper: Keeper) -> dict[str, An
         "objectives": {term.objective.name: term.coefficient for term in shop.settings.terms.all},
         "task": shop.task.name,
         "split": shop.config.eval_split,
-        "questions": len(keeper.questions),
+        "questions": len(shop.exam),
         "samples": shop.config.eval_samples,
         "steps": state.step,
         "before": described[steps[0]] if steps else None,

@@ -21,6 +21,7 @@ from hydrometer.teachers import PEER, SELF, SUMMARISED, TeacherSpec
 from hydrometer.training.config import DEMO_TEACHER, TrainConfig, split_term
 from hydrometer.training.gradient import Imitation, Settings, Terms
 from hydrometer.training.imitations import read_imitations
+from hydrometer.training.log import check_trackers
 from hydrometer.training.networks import add_lora, check_head
 from hydrometer.training.routing import build_route
 from hydrometer.training.teaching import MovingAverage, Route, Seat, seat_self
@@ -42,6 +43,8 @@ class Workshop:
     task: Task
     questions: tuple[Question, ...]
     """Of the train split, as student and teachers see them."""
+    exam: tuple[Question, ...]
+    """Questions that are answered before and after; empty where none are."""
     student: TransformersModel
     adapted: PeftModel | None
     """The student's network with its adapter, where one is trained."""
@@ -72,6 +75,7 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
     terms = _parse_terms(config)
     specs = _parse_teachers(config, terms)
     weigher = build_weigher(config.weights)
+    check_trackers(config.log_to)
     _refuse_contradictions(config, terms, weigher)
     parse_model_spec(config.student)
     task = task or load_task(config.task, config.verifier)
@@ -101,6 +105,7 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         config=config,
         task=task,
         questions=questions,
+        exam=_exam(config, task, prompts),
         student=learner,
         adapted=adapted,
         sampler=build_sampler(learner, sampling, batch_size=config.batch_size),
@@ -188,6 +193,16 @@ def _questions(task: Task, prompts: PromptOptions, terms: Terms) -> tuple[Questi
             f"first '{without[0]}'."
         )
     return found
+
+
+def _exam(config: TrainConfig, task: Task, prompts: PromptOptions) -> tuple[Question, ...]:
+    if not config.eval_questions:
+        return ()
+    try:
+        found = task.questions(config.eval_split)
+    except SpecError as error:
+        raise SpecError(f"{error}\nWithout evaluations: --eval-questions 0") from error
+    return tuple(prompts.add_system_prompt(question) for question in found[: config.eval_questions])
 
 
 def _own(student: TransformersModel, shared: int, *, is_shared: bool) -> TransformersModel:

@@ -46,6 +46,11 @@ app.command(
     help="Measure how often a model is right, with intervals; compare it with another.",
 )
 app.command(
+    "hydrometer.cli.probe:app",
+    name="probe",
+    help="Ask before training whether a teacher can lead this student.",
+)
+app.command(
     "hydrometer.cli.check:check",
     name="check",
     help="Look for mistakes in student, teachers, templates and sampler before a run is paid for.",
@@ -108,7 +113,7 @@ def _keeps_rounds(tokens: Sequence[str]) -> bool:
     match tokens[:1]:
         case ["diagnose"]:
             return "--dry-run" not in tokens
-        case ["evaluate"]:
+        case ["evaluate"] | ["probe"]:
             return any(token.partition("=")[0] in ("--out", "--config") for token in tokens)
     return False
 

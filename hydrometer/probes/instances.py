@@ -2,7 +2,7 @@
 
 The student sees the question x but not the context. Which contexts could stand there, as far as it can tell?
 
-    shared rule     one text for all questions: one context, nothing to tell apart (further `rule` texts: each as likely)
+    shared rule     one text for all questions: one context (with further `rule` texts: one each, as likely)
     answer          the student's own belief about the answer: of its n rollouts of x that an answer can be read from, c
                     are right; the context shows the right answer with weight c / n, the wrong answer with 1 - c / n
     solution        the student's own belief about the solution: its n rollouts of x, each shown as if it were the

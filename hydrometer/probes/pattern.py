@@ -10,8 +10,10 @@ New knowledge, from n responses of each to each question, of which c_s and c_t a
 With K = n: the share of questions that one solves in n tries and the other never does. gained@K alone is above 0 for
 two equal models too (each misses some by chance); their difference, pass_t@K - pass_s@K, is not.
 
-Thresholds of the verdict are what arXiv:2604.13016 reports of runs that succeeded (k = 16, vocabularies of 150,000): an
-overlap of 0.72 at the start that rose to 0.91, masses of 0.97-0.99. They were never tested as thresholds.
+Thresholds of the verdict are what arXiv:2604.13016 reports of runs that succeeded (k = 16, vocabularies of 150,000):
+masses of 0.97-0.99 throughout, an overlap of 0.72 at the start that rose to 0.91. They were never tested as thresholds.
+The masses decide: where a model is sure of its next token, most of the k are tokens without probability, and the
+overlap counts them all the same.
 
     hydrometer probe pattern --student bundled:student --teacher expert=bundled:expert --k 4
 """
@@ -31,9 +33,9 @@ from hydrometer.probes.scoring import score_responses
 from hydrometer.probes.showing import show
 
 OVERLAP = 0.7
-"""Overlap ratio from which patterns are said to agree."""
+"""Overlap ratio below which it is said that the overlap is low."""
 MASS = 0.95
-"""Overlap mass that both have to reach."""
+"""Overlap mass that both have to reach to write alike."""
 _TOKENS = (
     "overlap_ratio",
     "student_overlap_mass",
@@ -118,13 +120,13 @@ def _judge(name: str, said: dict[str, Any], samples: int) -> str:
     pattern = said["pattern"]
     overlap, *masses = (pattern[key] for key in ("overlap_ratio", "student_overlap_mass", "teacher_overlap_mass"))
     least = min(masses, key=lambda mass: mass["value"])
-    agrees = overlap["value"] >= OVERLAP and least["value"] >= MASS
-    near = (
-        f"{name} writes much like the student (overlap {overlap['value']:.2f}, shared mass {least['value']:.3f})"
-        if agrees
-        else f"{name} has another thinking pattern (overlap {overlap['value']:.2f}, runs that worked began above "
-        f"{OVERLAP}; shared mass {least['value']:.3f}, {MASS} is wanted): try a cold start or its own template first"
-    )
+    told = f"overlap {overlap['value']:.2f}, shared mass {least['value']:.3f}"
+    if least["value"] < MASS:
+        near = f"{name} has another thinking pattern ({told}, {MASS} is wanted): try a cold start or its template first"
+    elif overlap["value"] < OVERLAP:
+        near = f"{name} writes like the student where it matters ({told}): what they do not share has hardly any mass"
+    else:
+        near = f"{name} writes like the student ({told})"
     size = pass_sizes(samples)[-1]
     found = said["pass_at"][str(size)]
     gain = found["difference"]

@@ -190,14 +190,7 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
         "grading": config.grading,
         "seed": config.seed,
         **findings.about,
-        "teachers": {
-            teacher.name: {
-                "model": teacher.model.spec,
-                "context": str(teacher.context),
-                **findings.teachers[teacher.name],
-            }
-            for teacher in bench.teachers
-        },
+        "teachers": {teacher.name: findings.teachers[teacher.name] for teacher in bench.teachers},
         "warnings": findings.warnings + describe_skips(findings.skipped) + describe_failures(_failures(findings)[0]),
         "cost": describe_cost(cost),
     }

@@ -11,6 +11,7 @@ n equally likely contexts -log Z comes out too small, by the factor (n - 1) / n 
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from hydrometer.probes.estimates import estimate_tokens
 from hydrometer.probes.findings import Findings
 from hydrometer.probes.instances import Instance, build_instances, draws_from_student
 from hydrometer.probes.mixture import Gaps, compute_gaps
-from hydrometer.probes.responses import Sitting, Start, Written, ask_all, write, write_demonstrations
+from hydrometer.probes.responses import Sitting, Start, Written, ask_all, by_question, write, write_demonstrations
 from hydrometer.probes.scoring import place_tokens
 from hydrometer.probes.showing import refuse_empty
 from hydrometer.runs.rollouts import Asked
@@ -47,9 +48,7 @@ def probe_aggregation(sitting: Sitting) -> Findings:
     belief = write_demonstrations(
         sitting, asked, are_needed=any(draws_from_student(teacher) for teacher in bench.teachers)
     )
-    responses: dict[str, list[Written]] = {question.question_id: [] for question in bench.questions}
-    for one in written:
-        responses[one.rollout.question_id].append(one)
+    responses = by_question(written)
     designs, skipped = _build_designs(sitting, belief, responses)
     table = _compare(sitting, asked, responses, designs)
     found = {}
@@ -62,7 +61,7 @@ def probe_aggregation(sitting: Sitting) -> Findings:
             "contexts": float(np.mean(counts)),
             "one_context": sum(count == 1 for count in counts),
         } | _describe(teacher.name, table.filter(teacher=teacher.name), is_shared=max(counts) == 1)
-    return Findings(written, found, skipped, tables={"disagreement": table}, demos=belief)
+    return Findings([*written, *chain(*belief.values())], found, skipped, tables={"disagreement": table})
 
 
 def _build_designs(
@@ -79,7 +78,7 @@ def _build_designs(
         for question in bench.questions:
             name = question.question_id
             built = build_instances(
-                teacher, question, belief[name], responses[name], rules=config.rule, grading=config.grading
+                teacher, question, belief.get(name, ()), responses[name], rules=config.rule, grading=config.grading
             )
             if built.reason is None:
                 mine[name] = built.found

@@ -14,6 +14,7 @@ questions that reach every depth of that kind. Beside it stands how likely the t
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -70,12 +71,11 @@ def probe_continuation(sitting: Sitting) -> Findings:
         text = describe_likelihood(tokens.filter(teacher=name), config.low_density, config.max_response_tokens)
         found[name] = shown[name].describe() | {"text": text} | about
     return Findings(
-        [*by_student, *(one for written in by_teacher.values() for one in written)],
+        [*responses, *chain(*demos.values()), *by_student, *chain(*by_teacher.values())],
         found,
         {name: one.skipped for name, one in shown.items()},
         about={"student_accuracy": share_of(tabulate(responses, config.grading), "correct").describe()},
         tables={"tokens": tokens},
-        demos=demos,
     )
 
 

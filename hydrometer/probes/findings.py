@@ -14,7 +14,7 @@ class Findings:
     """A finished probe before it is written down."""
 
     written: list[Written]
-    """The rows of `responses.parquet`."""
+    """Every graded response: the rows of `responses.parquet`."""
     teachers: Mapping[str, dict[str, Any]]
     """What is said of each teacher, `verdict` last."""
     skipped: Mapping[str, Mapping[str, str]]
@@ -24,8 +24,6 @@ class Findings:
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """Tables beside `responses`, by the name of their file."""
     warnings: list[str] = field(default_factory=list)
-    demos: Mapping[str, list[Written]] = field(default_factory=dict)
-    """Rollouts that contexts were built from, by question: graded too, but no rows."""
 
 
 def percent(entry: Mapping[str, Any]) -> str:

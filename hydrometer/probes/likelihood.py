@@ -35,7 +35,9 @@ def describe_likelihood(tokens: pl.DataFrame, low_density: float, max_response_t
     tokens = _add_columns(tokens, low_density)
     starts = build_bin_starts(max_response_tokens)
     place = pl.col("position")
-    bins = [(low, high, place.is_between(low, high - 1)) for low, high in pairwise(starts)]
+    bins: list[tuple[int, int | None, pl.Expr]] = [
+        (low, high, place.is_between(low, high - 1)) for low, high in pairwise(starts)
+    ]
     bins.append((starts[-1], None, place >= starts[-1]))
     by_tokens = [
         {"from": low, "to": high} | _estimate(inside, _BY_POSITION)

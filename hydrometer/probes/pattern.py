@@ -18,6 +18,7 @@ overlap counts them all the same.
     hydrometer probe pattern --student bundled:student --teacher expert=bundled:expert --k 4
 """
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from hydrometer.evaluation.statistics import estimate_difference, estimate_share
 from hydrometer.probes.config import PatternConfig
 from hydrometer.probes.estimates import estimate_tokens, share_of
 from hydrometer.probes.findings import Findings, percent, points
-from hydrometer.probes.responses import Sitting, Start, Written, ask_all, tabulate, write, write_demonstrations
+from hydrometer.probes.responses import Sitting, Start, ask_all, by_question, tabulate, write, write_demonstrations
 from hydrometer.probes.scoring import score_responses
 from hydrometer.probes.showing import show
 
@@ -56,13 +57,11 @@ def probe_pattern(sitting: Sitting) -> Findings:
     asked = ask_all(bench)
     starts = [Start(question) for question in bench.questions]
     own = write(sitting, bench.student, asked, starts, config.samples)
-    responses: dict[str, list[Written]] = {question.question_id: [] for question in bench.questions}
-    for one in own:
-        responses[one.rollout.question_id].append(one)
+    responses = by_question(own)
     demos = write_demonstrations(sitting, asked, are_needed=any(teacher.needs_demos for teacher in bench.teachers))
     shown = {teacher.name: show(teacher, bench.questions, demos, responses) for teacher in bench.teachers}
     student = tabulate(own, config.grading)
-    written, found = list(own), {}
+    written, found = [*own, *chain(*demos.values())], {}
     for name, one in shown.items():
         asking = [start for start in starts if start.question.question_id in one.asked]
         theirs = write(sitting, bench.writers[name], one.asked, asking, config.samples)
@@ -78,7 +77,6 @@ def probe_pattern(sitting: Sitting) -> Findings:
         {name: one.skipped for name, one in shown.items()},
         about={"student_accuracy": share_of(student, "correct").describe(), "samples": config.samples, "k": config.k},
         tables={"tokens": tokens},
-        demos=demos,
     )
 
 

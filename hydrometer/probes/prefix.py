@@ -13,6 +13,7 @@ Departures: the paper decodes greedily (`greedy`); by default everyone samples a
     hydrometer probe prefix --student bundled:student --teacher expert=bundled:expert
 """
 
+from itertools import chain
 from typing import Any
 
 import polars as pl
@@ -46,7 +47,7 @@ def probe_prefix(sitting: Sitting) -> Findings:
     cuts = {one.rollout.question_id: start for one in responses if (start := _cut(sitting, one)) is not None}
     demos = write_demonstrations(sitting, asked, are_needed=any(teacher.needs_demos for teacher in bench.teachers))
     analysed = {one.rollout.question_id: [one] for one in responses}
-    written, found, skipped = list(responses), {}, {}
+    written, found, skipped = [*responses, *chain(*demos.values())], {}, {}
     for teacher in bench.teachers:
         shown = show(teacher, [start.question for start in cuts.values()], demos, analysed)
         starts = [cuts[question_id] for question_id in shown.asked]
@@ -66,7 +67,6 @@ def probe_prefix(sitting: Sitting) -> Findings:
             "uncut": uncut,
         },
         warnings=[f"{uncut} responses are too short to be cut and are left out."] if uncut else [],
-        demos=demos,
     )
 
 

@@ -19,6 +19,8 @@ from hydrometer.types import Grading, Question, Rollout, RolloutKind, VerifierFa
 
 PROMPT = "prompt"
 """The start of a response that is written from its beginning."""
+DEMO = "demo"
+"""The same of a rollout that contexts are built from."""
 
 
 class Start(NamedTuple):
@@ -26,7 +28,7 @@ class Start(NamedTuple):
 
     question: Question
     label: str = PROMPT
-    """`prompt`, or where the student's response was cut."""
+    """`prompt`, `demo`, or where the student's response was cut."""
     prefix_ids: tuple[int, ...] = ()
     """What is left of it."""
 
@@ -75,7 +77,7 @@ def write(
         asked: its prompts by question.
         starts: where from.
         samples: responses from each.
-        kind: of the rollouts; a `demo` has random numbers of its own.
+        kind: of the rollouts.
     """
     bench, rounds, progress = sitting
     places = [(start, number) for start in starts for number in range(samples)]
@@ -85,7 +87,7 @@ def write(
             asked[start.question.question_id].prompt_ids,
             place,
             kind,
-            rollout_seed(bench.config.seed, f"{kind}\x1f{start.label}\x1f{start.question.question_id}", number),
+            rollout_seed(bench.config.seed, f"{start.label}\x1f{start.question.question_id}", number),
             start.prefix_ids,
             model=writer.name,
             is_thinking=asked[start.question.question_id].is_thinking,
@@ -101,7 +103,7 @@ def write(
         rounds,
         progress,
         max_tokens=bench.config.max_response_tokens,
-        key=[writer.name, kind, starts[0].label],
+        key=[writer.name, starts[0].label],
     )
     return [Written(*place, one) for place, one in zip(places, drawn, strict=True)]
 
@@ -109,11 +111,17 @@ def write(
 def write_demonstrations(sitting: Sitting, asked: Mapping[str, Asked], *, are_needed: bool) -> dict[str, list[Written]]:
     """Rollouts of the student that contexts are built from, by question; none where no context shows any."""
     bench = sitting.bench
-    found: dict[str, list[Written]] = {question.question_id: [] for question in bench.questions}
-    if are_needed:
-        starts = [Start(question) for question in bench.questions]
-        for one in write(sitting, bench.student, asked, starts, bench.config.demos, kind="demo"):
-            found[one.rollout.question_id].append(one)
+    if not are_needed:
+        return {}
+    starts = [Start(question, DEMO) for question in bench.questions]
+    return by_question(write(sitting, bench.student, asked, starts, bench.config.demos, kind="demo"))
+
+
+def by_question(written: Iterable[Written]) -> dict[str, list[Written]]:
+    """The responses of each question, in their order."""
+    found: dict[str, list[Written]] = {}
+    for one in written:
+        found.setdefault(one.rollout.question_id, []).append(one)
     return found
 
 

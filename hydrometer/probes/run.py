@@ -41,7 +41,7 @@ from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_cost, describe_models, describe_versions
 from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
-from hydrometer.types import Task, VerifierFailure
+from hydrometer.types import Task
 
 _PROBES = {
     "prefix": probe_prefix,
@@ -136,8 +136,8 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
                 progress.note(f"{bench.task.name} has {bench.available} questions in the split '{config.split}'.")
             findings = _PROBES[bench.kind](Sitting(bench, rounds, progress))
             result = _conclude(bench, findings, rounds.cost, folder)
-    failures, graded = _failures(findings)
-    if failures and len(failures) == graded:
+    failures = find_failures(findings.written)
+    if failures and len(failures) == len(findings.written):
         raise VerifierError(explain_all_failed(failures))
     return result
 
@@ -181,6 +181,8 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
     """Tables and summary, written where there is a folder."""
     config = bench.config
     tables = {"responses": tabulate(findings.written, config.grading), **findings.tables}
+    writers = set(tables["responses"]["writer"])
+    specs = {name: model.spec for name, model in bench.models.items() if name in writers}
     summary = {
         "probe": bench.kind,
         "student": bench.student.model.spec,
@@ -191,7 +193,12 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
         "seed": config.seed,
         **findings.about,
         "teachers": {teacher.name: findings.teachers[teacher.name] for teacher in bench.teachers},
-        "warnings": findings.warnings + describe_skips(findings.skipped) + describe_failures(_failures(findings)[0]),
+        "warnings": [
+            *findings.warnings,
+            *describe_skips(findings.skipped),
+            *describe_warnings(tables["responses"].rename({"writer": "model"}), specs, config.grading),
+            *describe_failures(find_failures(findings.written)),
+        ],
         "cost": describe_cost(cost),
     }
     if folder is not None:
@@ -199,9 +206,3 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
             write_table(folder.path / f"{name}.parquet", table)
         write_json(folder.path / "summary.json", summary)
     return Probe(summary, tables, None if folder is None else folder.path)
-
-
-def _failures(findings: Findings) -> tuple[list[tuple[str, VerifierFailure]], int]:
-    """What the verifier could not grade, and how many responses it was given."""
-    everything = [*findings.written, *(one for part in findings.demos.values() for one in part)]
-    return find_failures(everything), len(everything)

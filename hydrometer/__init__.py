@@ -4,6 +4,7 @@
 >>> result = hydrometer.diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"])
 >>> print(result.summary["verdict"])
 >>> hydrometer.train(out="runs/trained", teacher="expert=bundled:expert").summary["after"]["accuracy"]
+>>> hydrometer.probe("prefix", teacher="expert=bundled:expert").summary["teachers"]["expert"]["verdict"]
 >>> hydrometer.evaluate(model="bundled:student", task="bundled:chain", samples=8).accuracy
 """
 
@@ -17,15 +18,18 @@ if TYPE_CHECKING:
     from hydrometer.diagnosis.run import diagnose as diagnose
     from hydrometer.evaluation.run import Evaluation as Evaluation
     from hydrometer.evaluation.run import evaluate as evaluate
+    from hydrometer.probes.run import Probe as Probe
+    from hydrometer.probes.run import probe as probe
     from hydrometer.training.run import Training as Training
     from hydrometer.training.run import train as train
 
-__all__ = ["Diagnosis", "Evaluation", "Training", "__version__", "diagnose", "evaluate", "train"]
+__all__ = ["Diagnosis", "Evaluation", "Probe", "Training", "__version__", "diagnose", "evaluate", "probe", "train"]
 
 
 _FRONT_DOORS = {
     **dict.fromkeys(("diagnose", "Diagnosis"), "hydrometer.diagnosis.run"),
     **dict.fromkeys(("evaluate", "Evaluation"), "hydrometer.evaluation.run"),
+    **dict.fromkeys(("probe", "Probe"), "hydrometer.probes.run"),
     **dict.fromkeys(("train", "Training"), "hydrometer.training.run"),
 }
 

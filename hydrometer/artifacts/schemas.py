@@ -12,6 +12,14 @@ import polars as pl
 SCHEMA_VERSION = 1
 
 _MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
+_PROBED: dict[str, Any] = {
+    "question_id": pl.String,
+    "sample": pl.Int64,
+    "position": pl.Int64,
+    "teacher": pl.String,
+    "response_tokens": pl.Int64,
+    "token_id": pl.Int64,
+}
 _NODE: dict[str, Any] = {"question_id": pl.String, "rollout_id": pl.Int64, "position": pl.Int64}
 
 TABLES: dict[str, dict[str, Any]] = {
@@ -186,6 +194,40 @@ SCHEMAS: dict[str, dict[str, Any]] = TABLES | {
         "correct_relaxed": pl.Boolean,
         "text": pl.String,
     },
+    "probe_responses": {
+        "question_id": pl.String,
+        "writer": pl.String,
+        "start": pl.String,
+        "sample": pl.Int64,
+        "prefix_tokens": pl.Int64,
+        "tokens": pl.Int64,
+        "correct": pl.Boolean,
+        "parsed": pl.Boolean,
+        "truncated": pl.Boolean,
+        "correct_strict": pl.Boolean,
+        "correct_relaxed": pl.Boolean,
+        "token_ids": pl.List(pl.Int64),
+        "text": pl.String,
+    },
+    "probe_tokens": {
+        **_PROBED,
+        "student_logprob": pl.Float64,
+        "teacher_logprob": pl.Float64,
+        "student_entropy": pl.Float64,
+        "teacher_entropy": pl.Float64,
+        "reverse_kl": pl.Float64,
+        "forward_kl": pl.Float64,
+        "overlap_ratio": pl.Float64,
+        "student_overlap_mass": pl.Float64,
+        "teacher_overlap_mass": pl.Float64,
+        "overlap_token_advantage": pl.Float64,
+    },
+    "probe_disagreement": {
+        **_PROBED,
+        "contexts": pl.Int64,
+        "disagreement": pl.Float64,
+        "student_kl": pl.Float64,
+    },
 }
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -201,6 +243,9 @@ KEYS: dict[str, tuple[str, ...]] = {
     "advice": (*_NODE, "continuation"),
     "alignment": (*_NODE, "teacher", "objective", "continuation"),
     "evaluation": ("step", "model", "question_id", "sample"),
+    "probe_responses": ("question_id", "writer", "start", "sample"),
+    "probe_tokens": ("question_id", "sample", "position", "teacher"),
+    "probe_disagreement": ("question_id", "sample", "position", "teacher"),
 }
 
 

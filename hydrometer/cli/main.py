@@ -47,6 +47,11 @@ app.command(
     help="Measure how often a model is right, with intervals; compare it with another.",
 )
 app.command(
+    "hydrometer.cli.probe:app",
+    name="probe",
+    help="Ask before training whether a teacher can lead this student.",
+)
+app.command(
     "hydrometer.cli.check:check",
     name="check",
     help="Look for mistakes in student, teachers, templates and sampler before a run is paid for.",
@@ -111,7 +116,7 @@ def _keeps_rounds(tokens: Sequence[str]) -> bool:
             return "--dry-run" not in tokens
         case ["train" | "recipe"]:
             return True
-        case ["evaluate"]:
+        case ["evaluate" | "probe"]:
             return any(token.partition("=")[0] in ("--out", "--config") for token in tokens)
     return False
 

@@ -6,6 +6,7 @@ from hydrometer.models.family import FAMILY, family_folder, read_family_card
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
+from hydrometer.models.walking import positions_per_block, walk_logits
 
 __all__ = [
     "FAMILY",
@@ -17,7 +18,9 @@ __all__ = [
     "check_token_maps",
     "family_folder",
     "parse_model_spec",
+    "positions_per_block",
     "read_family_card",
     "torch_threads",
+    "walk_logits",
     "warp_logprobs",
 ]

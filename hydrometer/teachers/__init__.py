@@ -1,6 +1,7 @@
 """Teachers: a model and what it sees besides the prefix, and its scores at every token of a response."""
 
 from hydrometer.teachers.contexts import FRAMES, PEER, SUMMARISED, ContextSpec, Frame, parse_context
+from hydrometer.teachers.demonstrations import usable_demonstrations
 from hydrometer.teachers.filler import blank_text
 from hydrometer.teachers.log_ratios import response_log_ratios
 from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
@@ -34,4 +35,5 @@ __all__ = [
     "score_path",
     "screen_summary",
     "shown_demonstrations",
+    "usable_demonstrations",
 ]

@@ -31,17 +31,22 @@ class Demonstrations(NamedTuple):
 
 
 def choose_demonstrations(question: Question, demos: Sequence[Rollout], refuse: Sequence[Rollout]) -> Demonstrations:
-    """The first usable correct and wrong rollout of `demos`; those with the text of one of `refuse` are not usable."""
-    refused = {rollout.text.strip() for rollout in refuse}
-    usable = [
-        rollout
-        for rollout in demos
-        if not rollout.truncated and rollout.text.strip() not in refused and not is_bare_answer(rollout.text, question)
-    ]
+    """The first usable correct and wrong rollout of `demos` (see `usable_demonstrations`)."""
+    usable = usable_demonstrations(question, demos, refuse)
     return Demonstrations(
         next((rollout for rollout in usable if rollout.correct), None),
         next((rollout for rollout in usable if not rollout.correct), None),
     )
+
+
+def usable_demonstrations(question: Question, demos: Sequence[Rollout], refuse: Sequence[Rollout]) -> list[Rollout]:
+    """Those of `demos` that may be shown; those with the text of one of `refuse` may not."""
+    refused = {rollout.text.strip() for rollout in refuse}
+    return [
+        rollout
+        for rollout in demos
+        if not rollout.truncated and rollout.text.strip() not in refused and not is_bare_answer(rollout.text, question)
+    ]
 
 
 def is_bare_answer(text: str, question: Question) -> bool:

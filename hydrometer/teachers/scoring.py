@@ -8,7 +8,7 @@ or one of those that are listed instead.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
@@ -17,12 +17,8 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-from hydrometer.models import CausalModel, Warp, warp_logprobs
+from hydrometer.models import CausalModel, Warp, positions_per_block, walk_logits, warp_logprobs
 from hydrometer.objectives import Objective
-
-_BLOCK_ELEMENTS = 1 << 18
-"""Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
-_BLOCK_ELEMENTS_ON_GPU = 1 << 24
 
 
 class TeacherView(NamedTuple):
@@ -106,8 +102,8 @@ def score_path(
         threshold: probability above which a token is a candidate.
         listed: the candidates, instead of those above the threshold.
     """
-    walks = [_walk(student, student_prompt_ids, response_ids)]
-    walks += [_walk(view.model, view.prompt_ids, response_ids) for view in teachers]
+    walks = [walk_logits(student, student_prompt_ids, response_ids)]
+    walks += [walk_logits(view.model, view.prompt_ids, response_ids) for view in teachers]
     joined: defaultdict[str, _Blocks] = defaultdict(_Blocks)
     start = 0
     for student_logits, *teacher_logits in zip(*walks, strict=True):
@@ -142,27 +138,6 @@ class _Blocks:
     def join(self) -> np.ndarray:
         rows = np.frombuffer(self.buffer, self.dtype).reshape(self.count, *self.shape)
         return np.ascontiguousarray(np.moveaxis(rows, 0, -1))
-
-
-def _walk(
-    model: CausalModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
-) -> Iterator[Float[Tensor, "block vocab"]]:
-    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together."""
-    held: list[Tensor] = []
-    for chunk in model.score(prompt_ids, response_ids):
-        held.append(chunk.logits)
-        size = _positions_per_block(chunk.logits)
-        while sum(map(len, held)) >= size:
-            joined = torch.cat(held) if len(held) > 1 else held[0]
-            yield joined[:size]
-            held = [joined[size:]] if len(joined) > size else []
-    if held:
-        yield torch.cat(held)
-
-
-def _positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
-    limit = _BLOCK_ELEMENTS if logits.device.type == "cpu" else _BLOCK_ELEMENTS_ON_GPU
-    return max(1, limit // logits.shape[-1])
 
 
 def _above(
@@ -265,7 +240,7 @@ def _ranks(
     """1 + the number of tokens that are more probable (or as probable with a smaller id)."""
     ranks = torch.empty_like(token_ids)
     ids = torch.arange(logprobs.shape[-1], device=logprobs.device)
-    step = _positions_per_block(logprobs)
+    step = positions_per_block(logprobs)
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
         row, own = logprobs[rows[part]], logprobs[rows[part], token_ids[part]][:, None]

@@ -11,7 +11,7 @@ from reference_loops import Model
 from tiny_models import VOCAB, ids, new_model, tiny_model
 
 from hydrometer import objectives
-from hydrometer.models import Warp, transformers_model
+from hydrometer.models import Warp, transformers_model, walking
 from hydrometer.models.causal import LogitsChunk
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling import ScriptedModel
@@ -109,7 +109,7 @@ def test_blocks_and_chunks_move_nothing(
     teachers: list[TeacherView], block: int, chunk: int, monkeypatch: pytest.MonkeyPatch
 ):
     whole = score(tiny_model(), teachers)
-    monkeypatch.setattr(scoring, "_BLOCK_ELEMENTS", block * VOCAB)
+    monkeypatch.setattr(walking, "_BLOCK_ELEMENTS", block * VOCAB)
     monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)  # the padded teacher's are smaller
     parts = score(tiny_model(), teachers).arrays()
     for name, values in whole.arrays().items():
@@ -118,7 +118,7 @@ def test_blocks_and_chunks_move_nothing(
 
 
 def test_no_block_is_larger_than_it_may_be(teachers: list[TeacherView], monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scoring, "_BLOCK_ELEMENTS", 2 * VOCAB)
+    monkeypatch.setattr(walking, "_BLOCK_ELEMENTS", 2 * VOCAB)
     sizes: list[int] = []
     original = scoring._score_block
     monkeypatch.setattr(scoring, "_score_block", lambda p, *rest: sizes.append(len(p)) or original(p, *rest))

@@ -97,7 +97,7 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        kept = " Finished rounds are kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
+        kept = " What is finished is kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
         errors.print(f"hydrometer: interrupted.{kept}")
         return 130
     return 0
@@ -106,6 +106,8 @@ def run_command(tokens: list[str]) -> int:
 def _keeps_rounds(tokens: Sequence[str]) -> bool:
     """Whether a command leaves a run folder that can be resumed."""
     match tokens[:1]:
+        case ["train"]:
+            return True
         case ["diagnose"]:
             return "--dry-run" not in tokens
         case ["evaluate"]:

@@ -19,7 +19,7 @@ def translate_disk_errors(path: Path) -> Iterator[None]:
         if error.errno in _FULL:
             raise DiskError(
                 f"No space left while writing {path} ({error.strerror}). Free some space and run again with --resume; "
-                "everything sampled and scored so far is in the journal."
+                "what was kept before is not lost."
             ) from error
         raise DiskError(
             f"Cannot write {path} ({error.strerror}). Choose another --out or mend its permissions."

@@ -103,7 +103,7 @@ def run_command(tokens: list[str]) -> int:
         errors.print(printable(f"hydrometer: {error}"))
         return 2
     except KeyboardInterrupt:
-        kept = " What was finished is kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
+        kept = " What is finished is kept; go on with --resume and the same --out." if _keeps_rounds(tokens) else ""
         errors.print(f"hydrometer: interrupted.{kept}")
         return 130
     return 0

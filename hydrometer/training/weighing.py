@@ -2,7 +2,7 @@
 
     all, correct, incorrect    the outcome of the rollout
     overlap, non_overlap       the sampled token lies in the top-k of both models, or does not
-    kl_above:Q                 KL(student||teacher) is above its quantile Q over the tokens of the step
+    kl_above:Q                 KL(student||teacher) is above its quantile Q over the tokens of the step that are scored
     FOLDER                     the advice of a diagnosis: by prefix where it has one, else by its fitted rule
 
 The loss stays a sum over the weighted tokens divided by the number of all response tokens.
@@ -22,7 +22,8 @@ from hydrometer.errors import SpecError
 from hydrometer.training.token_sheet import Joined
 from hydrometer.types import Rollout
 
-Weights = Float[np.ndarray, " token"]
+Weights = Float[np.ndarray, "_"]
+"""Of the tokens of one response; responses differ in length."""
 
 
 class SignColumns(NamedTuple):
@@ -65,8 +66,8 @@ def compute_signs(
 
 
 def split_signs(joined: Joined[SignColumns] | None, lengths: Sequence[int]) -> list[Signs]:
-    """One per response; all 0 for a response that no teacher scores, which carries no distillation anyway."""
-    found = [Signs(np.zeros(n), np.zeros(n), np.zeros(n, bool)) for n in lengths]
+    """One per response; NaN for a response that no teacher scores, which carries no distillation anyway."""
+    found = [Signs(np.full(n, np.nan), np.full(n, np.nan), np.zeros(n, bool)) for n in lengths]
     if joined is None:
         return found
     exercise = joined.exercise.cpu().numpy()
@@ -146,7 +147,8 @@ def _by_quantile(quantile: float) -> Callable[[Sequence[Rollout], Sequence[Signs
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         assert signs is not None
         values = [sign.reverse_kl for sign in signs]
-        level = float(np.quantile(np.concatenate(values), quantile)) if values else 0.0
+        known = [value for value in values if not np.isnan(value).any()]
+        level = float(np.quantile(np.concatenate(known), quantile)) if known else 0.0
         return _told([(value > level).astype(np.float64) for value in values])
 
     return weigh

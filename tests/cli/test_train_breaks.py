@@ -2,17 +2,21 @@
 
 import json
 import os
+import pkgutil
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import Command
 from tiny_training import tiny_training, write_training_task
 
 from hydrometer.artifacts import read_json, read_table
+from hydrometer.cli.main import run_command
 from hydrometer.models.transformers_model import load_model
 from hydrometer.training.checkpoints import find_checkpoint, read_checkpoint
 
@@ -31,20 +35,30 @@ Trainer.prepare = slowly
 from hydrometer.cli.main import main
 main(sys.argv[1:])
 """
-LITTLE_DISK = """
-import resource, signal, sys
-import hydrometer.training.run
-from hydrometer.cli.main import main
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-limit = int(sys.argv[1])
-resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-main(sys.argv[2:])
-"""
 
 
 @pytest.fixture(autouse=True)
 def task(workplace: Path) -> None:
     write_training_task(workplace)
+
+
+@pytest.fixture(scope="module")
+def unbroken(checkpoints: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the run that nothing happened to."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    for name in ("student", "good"):
+        (folder / name).symlink_to(checkpoints / name)
+    write_training_task(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert run_command(arguments()) == 0
+    return folder / "out"
+
+
+@pytest.fixture
+def straight(unbroken: Path, workplace: Path) -> None:
+    """The same run as `straight` in the current folder."""
+    (workplace / "straight").symlink_to(unbroken)
 
 
 def arguments(**changes: str) -> list[str]:
@@ -71,7 +85,9 @@ def assert_same(found: str, expected: str) -> None:
     """Weights, metrics and evaluations of two runs, to the last bit."""
     first, second = (load_model(f"{folder}/model").network.state_dict() for folder in (found, expected))
     assert all(first[name].equal(tensor) for name, tensor in second.items())
-    rows = [[json.loads(line) for line in (Path(f) / "metrics.jsonl").open()] for f in (found, expected)]
+    rows = [
+        [json.loads(line) for line in (Path(f) / "metrics.jsonl").read_text().splitlines()] for f in (found, expected)
+    ]
     for row in (*rows[0], *rows[1]):
         row.pop("wall_s")
     assert rows[0] == rows[1]
@@ -80,13 +96,15 @@ def assert_same(found: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_training_keeps_its_last_whole_step(sent: signal.Signals, workplace: Path, run: Command) -> None:
+def test_an_interrupted_training_keeps_its_last_whole_step(
+    sent: signal.Signals, workplace: Path, straight: None, run: Command
+) -> None:
     process = start(SLOW, arguments(), workplace)
     wait_for_steps(workplace / "out", 3, process)
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "Traceback" not in err and "--resume" in err
+    assert "Traceback" not in err and "--resume" in err, err
     told = read_json(workplace / "out" / "run.json")
     checkpoint = find_checkpoint(workplace / "out")
     assert checkpoint is not None
@@ -94,7 +112,6 @@ def test_an_interrupted_training_keeps_its_last_whole_step(sent: signal.Signals,
     assert told["status"] == "interrupted"
     assert told["steps_done"] == read_checkpoint(checkpoint).step == lines >= 3
     assert run([*arguments(), "--resume"]).code == 0
-    assert run(arguments(out="straight")).code == 0
     assert_same("out", "straight")
 
 
@@ -110,26 +127,46 @@ def test_a_process_killed_at_several_steps_resumes_to_the_unbroken_run(
         process.kill()
         process.communicate()
     assert run([*given, "--resume"]).code == 0
-    assert run([*given, "--out", "straight"]).code == 0
-    kind = "adapter" if options else "model"
-    weights = [(Path(f) / kind / f"{kind}_model.safetensors".removeprefix("model_")) for f in ("out", "straight")]
-    assert weights[0].read_bytes() == weights[1].read_bytes()
+    assert run(arguments(save_steps="3", out="straight", **options)).code == 0
+    name = "adapter/adapter_model.safetensors" if options else "model/model.safetensors"
+    assert (workplace / "out" / name).read_bytes() == (workplace / "straight" / name).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("limit", "named"), [(900, "journal.jsonl"), (4_000, "metrics.jsonl"), (9_000, "step-"), (15_000, "model")]
-)
+PLACES = [
+    ("hydrometer.training.log.Lines.append", "metrics.jsonl", 2000),
+    ("hydrometer.training.keeping.write_table", "evaluation.parquet", 100),
+    ("hydrometer.training.keeping.save_checkpoint", "step-", 2000),
+    ("hydrometer.training.run.save_model", "model", 2000),
+]
+
+
+@pytest.mark.parametrize(("place", "named", "limit"), PLACES)
 def test_a_full_disk_is_told_in_a_sentence_and_the_run_goes_on_when_there_is_room(
-    limit: int, named: str, workplace: Path, run: Command
+    place: str, named: str, limit: int, straight: None, run: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = start(LITTLE_DISK, [str(limit), *arguments()], workplace)
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 2, err
-    assert "Traceback" not in err
-    message = err[err.index("hydrometer: ") :]
-    assert named in message and "--resume" in message
-    assert len(message.splitlines()) <= 4
+    """While the function at `place` works, files may grow to `limit` bytes."""
+    with monkeypatch.context() as patch:
+        grow_little(patch, place, limit)
+        said = run(arguments())
+    assert said.code == 2
+    assert named in said.err and "--resume" in said.err
+    assert read_json(Path("out") / "run.json")["status"] == "failed"
     assert run([*arguments(), "--resume"]).code == 0
-    assert run(arguments(out="straight")).code == 0
     assert_same("out", "straight")
-    assert not list((workplace / "out").rglob("*.partial"))
+    assert not list(Path("out").rglob("*.partial"))
+
+
+def grow_little(patch: pytest.MonkeyPatch, place: str, limit: int) -> None:
+    module, _, name = place.rpartition(".")
+    owner = pkgutil.resolve_name(module)
+    real = getattr(owner, name)
+
+    def limited(*args: Any, **options: Any) -> Any:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        try:
+            return real(*args, **options)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    patch.setattr(owner, name, limited)

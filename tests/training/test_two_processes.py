@@ -1,0 +1,131 @@
+"""Two processes on a CPU (gloo) train as one does; what stops one stops both."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from short_runs import read_metrics, read_weights, run_short
+
+from hydrometer.artifacts import read_json, read_table
+
+OPTIONS: dict[str, Any] = {"steps": 3, "prompts_per_step": 5, "weights": "kl_above:0.3", "save_steps": 2}
+SCRIPT = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import torch
+torch.set_num_threads(1)
+from hydrometer.errors import UserError
+from short_runs import run_short
+import hydrometer.training.loop as loop
+RANK = int(__import__("os").environ["RANK"])
+PATCH
+try:
+    run_short(OUT, **OPTIONS)
+except UserError as error:
+    print(type(error).__name__, error)
+    sys.exit(2)
+"""
+
+
+def run_two(out: Path, *, patch: str = "", timeout: float = 240, **options: Any) -> list[tuple[int, str]]:
+    """Exit code and all words of both processes."""
+    script = SCRIPT.replace("OUT", f"__import__('pathlib').Path({str(out)!r})").replace("PATCH", patch)
+    script = script.replace("OPTIONS", repr(OPTIONS | options))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ
+            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=timeout)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [(process.returncode, words) for process, words in zip(processes, said, strict=True)]
+
+
+def assert_close(found: Path, expected: Path) -> None:
+    """Weights within 1e-5; every metric within 1e-4: sums over processes are added in another order."""
+    mine, theirs = read_weights(found), read_weights(expected)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, rtol=0.0, atol=1e-5)
+    for row, plain in zip(read_metrics(found), read_metrics(expected), strict=True):
+        assert row.keys() == plain.keys()
+        for name, value in plain.items():
+            assert row[name] == (value if value is None else pytest.approx(value, abs=1e-4, rel=1e-4)), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"objective": ["reverse_kl", "0.5*dr_grpo", "0.1*sft"], "weights": "all"},
+        {"teacher": ["self+correct_demo", "expert=bundled:expert"], "lora_rank": 2, "weights": "all"},
+        {"prompts_per_step": 1, "weights": "all"},
+    ],
+)
+def test_two_processes_give_what_one_gives(options: dict[str, Any], tmp_path: Path) -> None:
+    """Also where a step has fewer questions than processes."""
+    ended = run_two(tmp_path / "two", **options)
+    assert [code for code, _ in ended] == [0, 0], ended
+    run_short(tmp_path / "one", **OPTIONS | options)
+    assert_close(tmp_path / "two", tmp_path / "one")
+    told = [read_json(tmp_path / name / "run.json")["cost"] for name in ("one", "two")]
+    assert told[0]["rollouts"] == told[1]["rollouts"]
+    tables = [read_table(tmp_path / name / "evaluation.parquet") for name in ("one", "two")]
+    assert tables[0].select("step", "question_id").equals(tables[1].select("step", "question_id"))
+
+
+@pytest.mark.slow
+def test_two_processes_resume_with_the_same_alarms(tmp_path: Path) -> None:
+    """Both know the history, so that an alarm that stops the run stops both."""
+    stop = (
+        "from hydrometer.dynamics import Alarm\n"
+        "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, 'm', 'c')]"
+        " if len(history) == 3 else []"
+    )
+    assert [code for code, _ in run_two(tmp_path / "run", steps=2)] == [0, 0]
+    ended = run_two(tmp_path / "run", patch=stop, steps=9, alarms="stop", resume=True)
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert read_json(tmp_path / "run" / "summary.json")["steps"] == 3
+
+
+FAILURES = {
+    "the first cannot use the folder": ("", "is not empty"),
+    "the second runs out of memory": (
+        "def fail(*a, **o): raise MemoryError()\nif RANK == 1: loop.accumulate = fail",
+        "Out of memory",
+    ),
+    "the first runs out of memory": (
+        "def fail(*a, **o): raise MemoryError()\nif RANK == 0: loop.accumulate = fail",
+        "Out of memory",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAILURES)
+def test_what_stops_one_process_does_not_leave_the_other_waiting(name: str, tmp_path: Path) -> None:
+    patch, words = FAILURES[name]
+    if not patch:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "todo.txt").write_text("not ours")
+    ended = run_two(tmp_path / "run", patch=patch, timeout=60)
+    assert all(code != 0 for code, _ in ended)
+    assert any(words in said for _, said in ended), ended

@@ -54,7 +54,7 @@ def _build_table(summary: Found) -> Table:
     }[summary["probe"]]
     columns = {name: describe(found) for name, found in summary["teachers"].items()}
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for name in columns:
         table.add_column(Text(printable(name)), justify="right", overflow="fold")
     for number, (title, _) in enumerate(next(iter(columns.values()))):

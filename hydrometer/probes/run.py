@@ -24,6 +24,7 @@ from hydrometer.artifacts import (
 )
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import DiskError, SpecError, UnknownNameError, VerifierError
+from hydrometer.evaluation.summary import describe_warnings
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.probes.aggregation import probe_aggregation
 from hydrometer.probes.config import CONFIGS

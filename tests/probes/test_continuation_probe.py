@@ -10,7 +10,7 @@ from hydrometer.errors import SpecError
 from hydrometer.probes.config import parse_depth
 from hydrometer.probes.likelihood import describe_likelihood
 
-COUNT, SAMPLES = 80, 3
+COUNT, SAMPLES = 40, 3
 DEPTHS = ("0", "1", "3", "50%", "75%")
 KEPT = {"0": 0, "1": 1, "3": 3, "50%": 2, "75%": 3}
 
@@ -43,7 +43,7 @@ def test_trends_are_recomputed_from_the_table(result) -> None:
         .agg(pl.col("correct").mean())
         .pivot("writer", index=["question_id", "start"], values="correct")
     )
-    advantage = (rates["firm"] - rates["student"]).to_numpy()
+    advantage = (rates["firm"] - rates["student"]).round(9).to_numpy()  # 2/3 - 1/3 and 1/3 are a tie
     depth = rates["start"].cast(pl.Int64).to_numpy()
     assert trends["tokens"]["spearman"]["value"] == pytest.approx(stats.spearmanr(advantage, depth).statistic)
     change = advantage[depth == 3].mean() - advantage[depth == 0].mean()

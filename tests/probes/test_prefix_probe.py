@@ -8,7 +8,7 @@ from scipy import stats
 
 from hydrometer.errors import SpecError
 
-COUNT = 300
+COUNT = 160
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from hydrometer.types import Grades, Question, Score, VerifierFailure
 
 SMALL: dict[str, dict[str, Any]] = {
     "prefix": {},
-    "continuation": {"depth": ("0", "2", "50%"), "samples": 2},
+    "continuation": {"depth": ("1", "50%"), "samples": 1},
     "aggregation": {"student": build_writer(0.7, name="wavering"), "teacher": "self+correct_demo", "demos": 4},
     "pattern": {"samples": 2},
 }
@@ -70,11 +70,8 @@ def test_a_run_leaves_its_files_and_nothing_is_written_without_a_folder(
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_run_killed_at_any_write_resumes_to_the_unbroken_one(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("hydrometer.runs.drawing.round_size", lambda model, limit: 16)
-    run_small(kind, tmp_path / "unbroken")
+def test_a_run_killed_at_any_write_resumes_to_the_unbroken_one(kind: str, tmp_path: Path) -> None:
+    run_small(kind, tmp_path / "unbroken", questions=2)
     unbroken = content(tmp_path / "unbroken", kind)
     died = []
     for fatal in count(1):
@@ -82,12 +79,12 @@ def test_a_run_killed_at_any_write_resumes_to_the_unbroken_one(
         with pytest.MonkeyPatch.context() as patch:
             disk.install(patch)
             try:
-                run_small(kind, folder)
+                run_small(kind, folder, questions=2)
             except Death:
                 died.append(disk.steps[-1])
             else:
                 break
-        run_small(kind, folder, resume=True)
+        run_small(kind, folder, resume=True, questions=2)
         assert content(folder, kind) == unbroken
         shutil.rmtree(folder)
     assert {"journal line half written", "responses.parquet in place", "run.json in place"} <= set(died)
@@ -139,7 +136,7 @@ def test_an_interrupted_run_says_so(tmp_path: Path) -> None:
 
 def test_a_teacher_with_a_context_is_shown_it_in_every_probe() -> None:
     seen: set[str] = set()
-    student = build_writer(0.8, name="wavering")
+    student = build_writer(0.5, name="wavering")
     inner = student.next_probs
 
     def listen(prompt: tuple[int, ...], response: tuple[int, ...]) -> np.ndarray:
@@ -150,11 +147,11 @@ def test_a_teacher_with_a_context_is_shown_it_in_every_probe() -> None:
     for kind in ("prefix", "continuation", "pattern"):
         seen.clear()
         options = SMALL[kind] | {"student": student, "teacher": ["a=self+answer", "d=self+correct_demo"]}
-        result = run_chains(kind, count=4, **options)
+        result = run_chains(kind, count=8, **options)
         assert any("The correct answer is g." in text for text in seen)
         assert any("Here is a correct response:\ng" in text for text in seen)
         demos = result.tables["responses"].filter(start="demo")
-        assert demos.height == 4 * 8
+        assert demos.height == 8 * 8
         assert demos["writer"].unique().to_list() == ["student"]
 
 
@@ -173,6 +170,7 @@ def test_a_verifier_that_always_fails_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_is_refused() -> None:
+    named: dict[str, Any] = {"student": build_writer(0.8, name="w"), "teacher": "self", "task": ChainTask(6)}
     for kind, changed, error, words in (
         ("prefx", {}, UnknownNameError, "Unknown probe 'prefx'. Did you mean prefix"),
         ("prefix", {"questions": 0}, SpecError, "Option 'questions' is 0"),
@@ -188,4 +186,4 @@ def test_what_cannot_be_is_refused() -> None:
         ("pattern", {"k": 0}, SpecError, "Option 'k' is 0"),
     ):
         with pytest.raises(error, match=words):
-            hydrometer.probe(kind, **({"student": build_writer(0.8, name="w"), "task": ChainTask(6)} | changed))
+            hydrometer.probe(kind, **(named | changed))

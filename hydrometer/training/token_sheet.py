@@ -3,7 +3,8 @@
 Nothing leaves the accelerator, and nothing waits for it, until all chunks are joined.
 """
 
-from typing import Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Int
@@ -20,7 +21,8 @@ def token_keys(exercises: Int[Tensor, " row"], lengths: Int[Tensor, " row"]) -> 
     return exercises.repeat_interleave(lengths) * _PLACES + position
 
 
-class Joined(NamedTuple, Generic[Columns]):
+@dataclass(frozen=True, slots=True)
+class Joined(Generic[Columns]):
     """All values, exercise after exercise."""
 
     exercise: Int[Tensor, " token"]

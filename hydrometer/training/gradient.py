@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
-from hydrometer.training.networks import read_head
+from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
 from hydrometer.training.rows import Rows, pad_rows, predicting_states
 from hydrometer.training.teaching import Seat
@@ -63,6 +63,8 @@ class Settings:
     temperature: float
     metrics_k: int
     micro_batch: int | None
+    recompute: bool = False
+    """Compute activations again in the backward pass."""
 
 
 class Taught(NamedTuple):
@@ -260,7 +262,6 @@ def accumulate(
     weights: Sequence[np.ndarray] | None,
     divide_by: float,
     divide_imitations_by: float,
-    factor: float = 1.0,
 ) -> Gathered:
     """Run every micro-batch forward and backward.
 
@@ -274,7 +275,6 @@ def accumulate(
         weights: of each exercise's tokens; all 1 if None.
         divide_by: response tokens of all exercises of the step, over all processes.
         divide_imitations_by: the same of the imitations.
-        factor: times every loss (the number of processes, where their gradients are averaged).
     """
     terms = settings.terms
     losses = torch.zeros(len(terms.all), device=student.device)
@@ -291,14 +291,16 @@ def accumulate(
             else:
                 taught.add(keys, compute_token_stats(p, q, tokens, k=settings.metrics_k))
 
-        loss, per_term = loss_of(lesson, divide_by, observe)
-        backward(loss * factor)
+        with recomputing(student.network, settings.recompute):
+            loss, per_term = loss_of(lesson, divide_by, observe)
+            backward(loss)
         losses[:count] += per_term
     lengths = [len(one.prompt_ids) + len(one.token_ids) for one in imitations] if terms.imitate else []
     for group in split_evenly(lengths, settings.micro_batch):
         chosen = [imitations[i] for i in group]
         rows = pad_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
-        loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
-        backward(loss * factor)
+        with recomputing(student.network, settings.recompute):
+            loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
+            backward(loss)
         losses[count:] += per_term
     return Gathered(losses, taught.join() or alone.join())

@@ -57,25 +57,33 @@ def write_imitations(
     seats: Sequence[Seat],
     samplers: dict[str, Sampler],
     student: TransformersModel,
+    places: Sequence[int],
     questions: Sequence[Question],
     *,
     step: int,
     seed: int,
 ) -> list[Imitation]:
-    """One answer by every teacher to every question that it can be shown its context for; whole answers only."""
+    """One answer by every teacher to every question that it can be shown its context for; whole answers only.
+
+    `places` are the questions' places in the step.
+    """
     found = []
     for seat in seats:
         prompts = [seat.prompt(question, (), ()) for question in questions]
-        asked = [(q, seat.prompt_ids(p)) for q, p in zip(questions, prompts, strict=True) if p.reason is None]
+        asked = [
+            (place, question, seat.prompt_ids(prompt))
+            for place, question, prompt in zip(places, questions, prompts, strict=True)
+            if prompt.reason is None
+        ]
         requests = [
             SampleRequest(ids, (), rollout_seed(seed, f"imitate\x1f{seat.name}\x1f{place}\x1f{q.question_id}", step))
-            for place, (q, ids) in enumerate(asked)
+            for place, q, ids in asked
         ]
         with seat.as_teacher():
             written = samplers[seat.name].sample(requests)
         found += [
             Imitation(student.render(question.prompt), continuation.token_ids)
-            for (question, _), continuation in zip(asked, written, strict=True)
+            for (_, question, _), continuation in zip(asked, written, strict=True)
             if continuation.ended
         ]
     return found

@@ -19,7 +19,7 @@ from hydrometer.models import Warp
 from hydrometer.runs.progress import Progress
 from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.training.checkpoints import save_checkpoint
-from hydrometer.training.log import Lines, Tracker
+from hydrometer.training.log import Lines, Tracker, read_lines
 from hydrometer.training.setup import Workshop
 from hydrometer.training.state import TrainState
 
@@ -27,26 +27,37 @@ _KEEP_EVERY_S = 60.0
 
 
 class Keeper:
-    """Owns the open files of a run folder (`folder` None: nothing is written)."""
+    """Owns the open files of a run folder. Without `writes` it only reads what has happened so far."""
 
-    def __init__(self, shop: Workshop, folder: Path | None, progress: Progress, trackers: list[Tracker], *, step: int):
+    def __init__(
+        self,
+        shop: Workshop,
+        folder: Path,
+        progress: Progress,
+        trackers: list[Tracker],
+        *,
+        step: int,
+        writes: bool = True,
+    ):
         config = shop.config
         self.shop = shop
         self.folder = folder
         self.progress = progress
         self.trackers = trackers
-        self.metrics = None if folder is None else Lines(folder / "metrics.jsonl", last_step=step)
-        self.alarms = None if folder is None else Lines(folder / "alarms.jsonl", last_step=step)
-        self.history: list[dict[str, Any]] = [] if self.metrics is None else list(self.metrics.rows)
+        self.writes = writes
+        self.metrics = Lines(folder / "metrics.jsonl", last_step=step) if writes else None
+        self.alarms = Lines(folder / "alarms.jsonl", last_step=step) if writes else None
+        self.history: list[dict[str, Any]] = read_lines(folder / "metrics.jsonl", last_step=step)
         self.evaluations = self._read_evaluations(step)
         settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
         self.sampler = build_sampler(shop.student, settings, batch_size=config.batch_size)
         split = shop.task.questions(config.eval_split)[: config.eval_questions]
         self.questions = [shop.prompts.add_system_prompt(question) for question in split]
         self.kept_at = time.monotonic()
+        self.kept_step = step
 
     def _read_evaluations(self, step: int) -> pl.DataFrame:
-        if self.folder is None or not (self.folder / "evaluation.parquet").exists():
+        if not (self.folder / "evaluation.parquet").exists():
             return build_table("evaluation", [])
         return read_table(self.folder / "evaluation.parquet").filter(pl.col("step") <= step)
 
@@ -69,7 +80,7 @@ class Keeper:
     def evaluate(self, step: int) -> None:
         """Answer the evaluation's questions with the student as it is, unless that is on file."""
         config = self.shop.config
-        if self.folder is None or not self.questions or step in self.evaluations["step"]:
+        if not self.writes or not self.questions or step in self.evaluations["step"]:
             return
         responses = evaluate_model(
             self.shop.student,
@@ -88,13 +99,19 @@ class Keeper:
 
     def keep(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]], *, is_last: bool) -> None:
         """Write a checkpoint where one is due."""
-        if self.folder is None:
-            return
         every = self.shop.config.save_steps
         due = state.step % every == 0 if every else time.monotonic() - self.kept_at > _KEEP_EVERY_S
-        if due or is_last:
-            save_checkpoint(self.folder, state.step, tensors(), asdict(state.totals))
-            self.kept_at = time.monotonic()
+        if (due or is_last) and self.writes:
+            self._save(state, tensors)
+
+    def rescue(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]]) -> None:
+        """Write a checkpoint of a run that is being left, unless the last one is of this step."""
+        if state.is_whole and state.step > self.kept_step:
+            self._save(state, tensors)
+
+    def _save(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]]) -> None:
+        save_checkpoint(self.folder, state.step, tensors(), asdict(state.totals))
+        self.kept_at, self.kept_step = time.monotonic(), state.step
 
     def close(self) -> None:
         """Close the files."""

@@ -19,7 +19,7 @@ class Lines:
     def __init__(self, path: Path, *, last_step: int):
         """Keep the lines up to a step; a torn line, left by a kill, goes with those after it."""
         self.path = path
-        self.rows = [row for row in _read_lines(path) if row["step"] <= last_step]
+        self.rows = read_lines(path, last_step=last_step)
         write_text(path, "".join(_render(row) for row in self.rows))
         with translate_disk_errors(path):
             self._file = open(path, "ab", buffering=0)  # noqa: SIM115 - closed by close()
@@ -42,7 +42,8 @@ class Lines:
         self._file.close()
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path, *, last_step: int) -> list[dict[str, Any]]:
+    """The lines up to a step, before the first torn one."""
     if not path.exists():
         return []
     rows: list[dict[str, Any]] = []
@@ -51,7 +52,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except ValueError:
             break
-    return rows
+    return [row for row in rows if row["step"] <= last_step]
 
 
 def _render(row: Row) -> str:

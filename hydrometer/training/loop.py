@@ -17,10 +17,12 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+from jaxtyping import Float
 
 from hydrometer.dynamics import StudentStats, TokenStats, aggregate, build_bin_starts, check_alarms
 from hydrometer.errors import TrainingError
 from hydrometer.models import Warp
+from hydrometer.runs.interrupts import uninterrupted
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.progress import Progress
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
@@ -28,7 +30,7 @@ from hydrometer.training.gradient import Gathered, Imitation, StudentLoss, accum
 from hydrometer.training.imitations import write_imitations
 from hydrometer.training.keeping import Keeper
 from hydrometer.training.optimiser import Optimiser, rate_at
-from hydrometer.training.responses import Exercise, Writers, choose_questions, set_exercises, write_responses
+from hydrometer.training.responses import Exercise, Writers, choose, set_exercises, write_responses
 from hydrometer.training.setup import Workshop
 from hydrometer.training.state import TrainState
 from hydrometer.types import Question, Rollout
@@ -44,6 +46,18 @@ class Batch(NamedTuple):
     skipped: Counter[str]
     generated_tokens: int
     rollouts: int
+
+
+class Studied(NamedTuple):
+    """What a gradient was made of."""
+
+    found: Gathered
+    losses: Float[torch.Tensor, " term"]
+    """Of each term before its coefficient, over all processes."""
+    gradient_norm: Float[torch.Tensor, ""]
+    """Before clipping."""
+    told: dict[str, float | None]
+    """Metrics of the weights."""
 
 
 class Trainer:
@@ -82,47 +96,49 @@ class Trainer:
     def prepare(self, step: int) -> Batch:
         """Write this process's responses of a step and set their exercises."""
         shop, config = self.shop, self.shop.config
-        chosen = choose_questions(shop.questions, step=step, count=config.prompts_per_step, seed=config.seed)
-        mine = chosen[self.accelerator.process_index :: self.accelerator.num_processes]
+        chosen = choose(shop.questions, step=step, count=config.prompts_per_step, seed=config.seed)
+        places = self._share(range(len(chosen)))
+        mine = [chosen[place] for place in places]
         terms = shop.settings.terms
         groups: list[list[Rollout]] = [[] for _ in mine]
         demos: list[list[Rollout]] = [[] for _ in mine]
         if terms.distil or terms.outcome:
-            groups = write_responses(self.writers, mine, step=step, count=config.num_generations)
+            groups = write_responses(self.writers, places, mine, step=step, count=config.num_generations, kind="base")
             if shop.needs_demos:
-                demos = write_responses(self.writers, mine, step=step, count=config.demos, stream="demo")
+                demos = write_responses(self.writers, places, mine, step=step, count=config.demos, kind="demo")
         exercises, skipped = set_exercises(
             shop.student, mine, groups, shop.settings.seats, shop.route, demos, length_gate=config.length_gate
         )
         written = [rollout for part in (*groups, *demos) for rollout in part]
-        imitations = self._imitations(step, mine)
+        imitations = self._imitations(step, places, mine)
         tokens = sum(len(rollout.token_ids) for rollout in written)
         if self.teacher_samplers:
             tokens += sum(len(one.token_ids) for one in imitations)
         return Batch(exercises, imitations, skipped, tokens, len(written))
 
-    def _imitations(self, step: int, mine: Sequence[Question]) -> list[Imitation]:
+    def _share(self, items: Sequence[Any]) -> list[Any]:
+        """What falls to this process."""
+        return list(items[self.accelerator.process_index :: self.accelerator.num_processes])
+
+    def _imitations(self, step: int, places: Sequence[int], mine: Sequence[Question]) -> list[Imitation]:
         shop = self.shop
         if not shop.settings.terms.imitate:
             return []
         if not shop.imitations:
             seats = list(shop.settings.seats.values())
-            return write_imitations(seats, self.teacher_samplers, shop.student, mine, step=step, seed=shop.config.seed)
+            return write_imitations(
+                seats, self.teacher_samplers, shop.student, places, mine, step=step, seed=shop.config.seed
+            )
         count, seed = shop.config.prompts_per_step, shop.config.seed
-        order = np.random.default_rng([seed, 1 + step * count // len(shop.imitations)]).permutation(
-            len(shop.imitations)
-        )
-        places = [int(order[place % len(order)]) for place in range(step * count, (step + 1) * count)]
-        chosen = [shop.imitations[place] for place in places]
-        return chosen[self.accelerator.process_index :: self.accelerator.num_processes]
+        return self._share(choose(shop.imitations, step=step, count=count, seed=seed))
 
-    def learn(self, batch: Batch, step: int) -> tuple[Gathered, dict[str, float | None]]:
-        """The gradient of a step, then the step itself.
+    def study(self, batch: Batch, step: int) -> Studied:
+        """The gradient of a step, over all processes; no weight is changed.
 
         Raises:
-            TrainingError: loss or gradient is not finite; nothing was changed.
+            TrainingError: it is not finite.
         """
-        shop, config = self.shop, self.shop.config
+        shop = self.shop
         weights, told = self._weigh(batch.exercises)
         counts = torch.tensor(
             [
@@ -130,6 +146,7 @@ class Trainer:
                 sum(len(one.token_ids) for one in batch.imitations),
             ],
             dtype=torch.float64,
+            device=shop.student.device,
         )
         own, given = self._sum(counts).tolist()
         found = accumulate(
@@ -145,6 +162,19 @@ class Trainer:
         )
         self._share_gradients()
         losses = self._sum(found.losses)
+        try:
+            norm = self.optimiser.clip(shop.config.max_grad_norm)
+        except FloatingPointError as error:
+            raise TrainingError(
+                f"Step {step + 1}: {error} and the loss {float(losses.sum()):.4g}, so no step can be made. The weights "
+                "before it are kept in the run folder, as model/ or adapter/.\n"
+                "Start again in a new folder with a lower --learning-rate or --max-grad-norm, or with --dtype float32."
+            ) from error
+        return Studied(found, losses, norm, told)
+
+    def update(self, studied: Studied, step: int) -> dict[str, float | None]:
+        """The step itself; returns its metrics."""
+        shop, config, losses = self.shop, self.shop.config, studied.losses
         rate = rate_at(
             step,
             steps=config.steps,
@@ -152,20 +182,15 @@ class Trainer:
             warmup_ratio=config.warmup_ratio,
             schedule=config.lr_scheduler_type,
         )
-        try:
-            norm = self.optimiser.step(rate, max_norm=config.max_grad_norm)
-        except FloatingPointError as error:
-            raise TrainingError(
-                f"Step {step + 1}: {error} and the loss {float(losses.sum()):.4g}, so no step can be made. Nothing was "
-                "changed; the weights before it are in the last checkpoint.\n"
-                "Lower --learning-rate or --max-grad-norm, or train with --dtype float32."
-            ) from error
+        self.optimiser.step(rate)
         if shop.average is not None:
             shop.average.follow()
         terms = shop.settings.terms.all
-        told |= {f"loss_{term.objective.name}": float(loss) for term, loss in zip(terms, losses, strict=True)}
+        told = studied.told | {
+            f"loss_{term.objective.name}": float(loss) for term, loss in zip(terms, losses, strict=True)
+        }
         told["loss"] = sum(term.coefficient * float(loss) for term, loss in zip(terms, losses, strict=True))
-        return found, told | {"gradient_norm": float(norm), "learning_rate": rate}
+        return told | {"gradient_norm": float(studied.gradient_norm), "learning_rate": rate}
 
     def _weigh(self, exercises: Sequence[Exercise]) -> tuple[list[np.ndarray] | None, dict[str, float | None]]:
         shop = self.shop
@@ -195,7 +220,7 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
     """Train from `state` to the last step.
 
     Raises:
-        TrainingError: see `Trainer.learn`; an alarm where alarms are to stop the run.
+        TrainingError: see `Trainer.study`; an alarm where alarms are to stop the run.
     """
     config = trainer.shop.config
     progress.stage("training steps", config.steps)
@@ -206,14 +231,18 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
         started = time.monotonic()
         with explain_memory(_LOWER):
             batch = trainer.prepare(state.step)
-            found, told = trainer.learn(batch, state.step)
-        gathered = _gather(batch, found)
+            studied = trainer.study(batch, state.step)
+        gathered = _gather(batch, studied.found)
         metrics = _measure(trainer, gathered)
-        state.step += 1
-        state.totals.rollouts += sum(part.rollouts for part in gathered)
-        state.totals.generated_tokens += sum(part.generated_tokens for part in gathered)
-        state.totals.wall_s += time.monotonic() - started
-        keeper.log(state, metrics | told)
+        with uninterrupted(), explain_memory(_LOWER):
+            state.is_whole = False
+            told = trainer.update(studied, state.step)
+            state.step += 1
+            state.totals.rollouts += sum(part.rollouts for part in gathered)
+            state.totals.generated_tokens += sum(part.generated_tokens for part in gathered)
+            state.totals.wall_s += time.monotonic() - started
+            keeper.log(state, metrics | told)
+            state.is_whole = True
         progress.advance(1)
         progress.spent(state.totals.rollouts, state.totals.generated_tokens)
         stopped = _heed_alarms(keeper, config.alarms, progress)

@@ -4,14 +4,18 @@ The split is checked once on a few tokens against the network's own logits, so t
 between the two than we know of is refused instead of trained wrongly.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import copy, deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hydrometer.errors import SpecError
 from hydrometer.models.transformers_model import TransformersModel
@@ -74,6 +78,29 @@ def add_lora(model: TransformersModel, *, rank: int, alpha: float | None, seed: 
     if not isinstance(adapted, PeftModel):
         raise TypeError(f"expected a PeftModel, got {type(adapted).__name__}")
     return adapted
+
+
+@contextmanager
+def recomputing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
+    """Layers keep no activations for the backward pass but compute them again, while it is entered and `is_on`.
+
+    Not longer: such layers heed no key-value cache, so that sampling would forget what stands before. Dropout stays
+    off, for the gradient is that of the distribution that was sampled from.
+
+    Raises:
+        SpecError: the network has no layers that can.
+    """
+    layers = [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
+    if is_on and not layers:
+        raise SpecError(f"{type(network).__name__} has no layers that --gradient-checkpointing can compute again.")
+    for layer in layers if is_on else []:
+        layer.training = layer.gradient_checkpointing = True
+        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # pyright: ignore[reportArgumentType]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.training = layer.gradient_checkpointing = False
 
 
 def freeze_copy(model: TransformersModel) -> TransformersModel:

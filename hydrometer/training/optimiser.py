@@ -43,11 +43,11 @@ class Optimiser:
         )
 
     @torch.no_grad()
-    def step(self, rate: float, *, max_norm: float) -> Tensor:
-        """Clip, update, clear the gradients; returns the gradient's norm before clipping.
+    def clip(self, max_norm: float) -> Tensor:
+        """Take the gradients over and scale them down to `max_norm`; returns their norm before that.
 
         Raises:
-            FloatingPointError: the gradient is not finite; nothing was changed.
+            FloatingPointError: it is not finite.
         """
         for mine, parameter in zip(self.masters, self.trained, strict=True):
             if mine is not parameter and parameter.grad is not None:
@@ -55,6 +55,11 @@ class Optimiser:
         norm = nn.utils.clip_grad_norm_(self.masters, max_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient's norm is {float(norm)}")
+        return norm
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Update with the clipped gradients, and clear them."""
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
@@ -63,7 +68,6 @@ class Optimiser:
                 parameter.copy_(mine)
                 mine.grad = None
             parameter.grad = None
-        return norm
 
     def tensors(self) -> dict[str, Tensor]:
         """Weights and moments, all that a checkpoint has to hold."""

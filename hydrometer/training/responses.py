@@ -7,6 +7,7 @@ the run's seed, its question and its place in the run alone, so that a resumed r
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,10 @@ from hydrometer.runs.rollouts import Order, ask, read_rollouts, sample_orders
 from hydrometer.sampling import Sampler, rollout_seed
 from hydrometer.training.teaching import Route, Seat
 from hydrometer.types import Grading, Question, Rollout, Task
+
+Item = TypeVar("Item")
+Drawn = Literal["base", "demo"]
+"""What a response is for: to be taught on, or to be shown to a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,32 +50,33 @@ class Writers:
     seed: int
 
 
-def choose_questions(questions: Sequence[Question], *, step: int, count: int, seed: int) -> list[Question]:
-    """The questions of a step: the next `count` of an endless row of shuffled passes through all of them."""
+def choose(items: Sequence[Item], *, step: int, count: int, seed: int) -> list[Item]:
+    """Those of a step: the next `count` of an endless row of shuffled passes through all of them."""
     chosen = []
     orders: dict[int, np.ndarray] = {}
     for place in range(step * count, (step + 1) * count):
-        turn, index = divmod(place, len(questions))
+        turn, index = divmod(place, len(items))
         if turn not in orders:
-            orders[turn] = np.random.default_rng([seed, turn]).permutation(len(questions))
-        chosen.append(questions[int(orders[turn][index])])
+            orders[turn] = np.random.default_rng([seed, turn]).permutation(len(items))
+        chosen.append(items[int(orders[turn][index])])
     return chosen
 
 
 def write_responses(
-    writers: Writers, questions: Sequence[Question], *, step: int, count: int, stream: str = "train"
+    writers: Writers, places: Sequence[int], questions: Sequence[Question], *, step: int, count: int, kind: Drawn
 ) -> list[list[Rollout]]:
-    """`count` responses by the student to each question, graded."""
+    """`count` responses by the student to each question, graded; `places` are the questions' places in the step."""
+    stream = "train" if kind == "base" else kind
     orders = [
         Order(
             question,
             asked.prompt_ids,
             step * count + number,
-            "demo" if stream == "demo" else "base",
+            kind,
             rollout_seed(writers.seed, f"{stream}\x1f{place}\x1f{question.question_id}", step * count + number),
             is_thinking=asked.is_thinking,
         )
-        for place, question in enumerate(questions)
+        for place, question in zip(places, questions, strict=True)
         for asked in (ask(writers.student, question.prompt),)
         for number in range(count)
     ]

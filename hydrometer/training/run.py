@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, read_table, refuse_used_folder, write_json
 from hydrometer.credentials import refuse_secrets
-from hydrometer.errors import DiskError, SpecError
+from hydrometer.errors import DiskError, SpecError, TrainingError
 from hydrometer.evaluation.summary import describe_comparison, describe_model
 from hydrometer.models import torch_threads
 from hydrometer.runs.fingerprints import fingerprint_questions
-from hydrometer.runs.interrupts import terminable
+from hydrometer.runs.interrupts import terminable, uninterrupted
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
 from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_models, describe_versions
@@ -36,7 +36,7 @@ from hydrometer.training.setup import Workshop, build_workshop
 from hydrometer.training.state import Totals, TrainState
 from hydrometer.types import STUDENT, Task
 
-_MAY_CHANGE = RUNTIME_FIELDS | {"steps", "micro_batch", "alarms", "log_to", "save_steps"}
+_MAY_CHANGE = RUNTIME_FIELDS | {"micro_batch", "alarms", "log_to", "save_steps"}
 """Options that a resumed run may change: they do not change the steps that were made."""
 
 
@@ -112,7 +112,10 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress)
         if not folder.journal.records:
             folder.journal.append({"identity": identity})
         check_same_run(
-            folder.journal.records[0]["identity"] if folder.journal.records else identity, identity, out, _MAY_CHANGE
+            folder.journal.records[0]["identity"] if folder.journal.records else identity,
+            identity,
+            out,
+            _may_change(config),
         )
         accelerator.wait_for_everyone()
         trainer, state = Trainer(shop, accelerator), TrainState()
@@ -125,14 +128,24 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress)
             save_model(shop, out)
             write_json(out / "summary.json", summary)
         except BaseException as error:
-            interrupted = isinstance(error, KeyboardInterrupt)
-            with suppress(DiskError):  # what went wrong first is what has to be told
-                _write_run(folder, identity, "interrupted" if interrupted else "failed", state)
+            with uninterrupted():
+                _leave(error, trainer, state, keeper)
+                with suppress(DiskError):  # what went wrong first is what has to be told
+                    interrupted = isinstance(error, KeyboardInterrupt)
+                    _write_run(folder, identity, "interrupted" if interrupted else "failed", state)
             raise
         finally:
             keeper.close()
         _write_run(folder, identity, "done", state)
     return Training(out, summary)
+
+
+def _leave(error: BaseException, trainer: Trainer, state: TrainState, keeper: Keeper) -> None:
+    """Keep the last whole step of a run that is being left; as a model too where the run cannot go on from it."""
+    with suppress(DiskError):
+        keeper.rescue(state, trainer.tensors)
+        if isinstance(error, TrainingError) and state.is_whole:
+            save_model(trainer.shop, keeper.folder)
 
 
 def _accelerate(config: TrainConfig) -> Accelerator:
@@ -156,8 +169,14 @@ def _follow(shop: Workshop, accelerator: Accelerator, out: Path) -> Training:
         accelerator.wait_for_everyone()
         trainer, state = Trainer(shop, accelerator), TrainState()
         _restore(trainer, state, out)
-        run_steps(trainer, state, Keeper(shop, None, Silent(), [], step=state.step), Silent())
+        run_steps(trainer, state, Keeper(shop, out, Silent(), [], step=state.step, writes=False), Silent())
     return Training(out, {})
+
+
+def _may_change(config: TrainConfig) -> frozenset[str]:
+    """With a schedule that ends at the last step, another number of steps would be another rate of those made."""
+    is_constant = config.lr_scheduler_type == "constant" and config.warmup_ratio == 0.0
+    return _MAY_CHANGE | {"steps"} if is_constant else _MAY_CHANGE
 
 
 def _restore(trainer: Trainer, state: TrainState, out: Path) -> None:

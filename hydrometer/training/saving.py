@@ -4,7 +4,10 @@ import os
 import shutil
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from hydrometer.artifacts.disk import translate_disk_errors
+from hydrometer.errors import DiskError
 from hydrometer.training.setup import Workshop
 
 
@@ -18,11 +21,21 @@ def save_model(shop: Workshop, out: Path) -> Path:
     partial = target.with_name(target.name + ".partial")
     with translate_disk_errors(target):
         shutil.rmtree(partial, ignore_errors=True)
-        if shop.adapted is None:
-            shop.student.network.save_pretrained(partial, safe_serialization=True)
-            shop.student.tokenizer.save_pretrained(partial)
-        else:
-            shop.adapted.save_pretrained(str(partial), safe_serialization=True)
+        try:
+            _write(shop, partial)
+        except SafetensorError as error:
+            raise DiskError(
+                f"{target} cannot be written ({error}). Free some space and go on with --resume; the last checkpoint "
+                "holds the weights."
+            ) from error
         shutil.rmtree(target, ignore_errors=True)
         os.replace(partial, target)
     return target
+
+
+def _write(shop: Workshop, folder: Path) -> None:
+    if shop.adapted is not None:
+        shop.adapted.save_pretrained(str(folder), safe_serialization=True)
+        return
+    shop.student.network.save_pretrained(folder, safe_serialization=True)
+    shop.student.tokenizer.save_pretrained(folder)

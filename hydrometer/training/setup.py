@@ -92,10 +92,6 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         if config.lora_rank
         else None
     )
-    if config.gradient_checkpointing:
-        learner.network.gradient_checkpointing_enable()
-        learner.network.enable_input_require_grads()
-        learner.network.train()
     seats, average = _seat(config, specs, learner, adapted, others, prompts, shared)
     sampling = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
     return Workshop(
@@ -105,7 +101,9 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         student=learner,
         adapted=adapted,
         sampler=build_sampler(learner, sampling, batch_size=config.batch_size),
-        settings=Settings(terms, seats, config.temperature, config.metrics_k, config.micro_batch),
+        settings=Settings(
+            terms, seats, config.temperature, config.metrics_k, config.micro_batch, config.gradient_checkpointing
+        ),
         route=route,
         weigher=weigher,
         average=average,

@@ -19,3 +19,5 @@ class TrainState:
     step: int = 0
     """Optimiser steps that were made."""
     totals: Totals = field(default_factory=Totals)
+    is_whole: bool = True
+    """False while a step is being made: the weights may be of neither step then."""

@@ -1,10 +1,12 @@
 """Time and memory of training against TRL on the same inputs. Only the ratios carry over to another machine.
 
     python -m benchmarks.training head [--tokens 1024] [--vocab 49152] [--width 576] [--dtype float32] [--threads 1]
+    python -m benchmarks.training step [--student FOLDER] [--prompts 8] [--tokens 64] [--rounds 3] [--threads 1]
 
 `head`: output layer and divergence, forward and backward, against the chunked loss of TRL's `DistillationTrainer`. Both
 are timed turn by turn in one process (ratio = median over the rounds of ours / TRL's); peak memory is that of a process
 of their own, over the resident size with the inputs loaded.
+`step`: see `benchmarks.training_step`.
 """
 
 import argparse
@@ -15,12 +17,13 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from benchmarks import training_step
+from benchmarks.memory import peak_of, resident_bytes
 from hydrometer import objectives
 from hydrometer.objectives import Head, Term, fused_loss
 
@@ -49,19 +52,38 @@ def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = parser.add_subparsers(dest="part", required=True)
-    head = parts.add_parser("head")
+    head, step = parts.add_parser("head"), parts.add_parser("step")
+    for part in (head, step):
+        part.add_argument("--threads", type=int, default=1)
+        part.add_argument("--rounds", type=int, default=3)
+        part.add_argument("--matmul-precision", choices=("highest", "high", "medium"), default="highest")
+        part.add_argument("--peak-of", choices=tuple(METHODS), help="print the peak memory of one side in bytes, only")
     head.add_argument("--tokens", type=int, default=1024)
     head.add_argument("--vocab", type=int, default=49152)
     head.add_argument("--width", type=int, default=576)
     head.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    head.add_argument("--matmul-precision", choices=("highest", "high", "medium"), default="highest")
-    head.add_argument("--threads", type=int, default=1)
-    head.add_argument("--rounds", type=int, default=3)
-    head.add_argument("--peak-of", choices=tuple(METHODS), help="print the peak memory of one method in bytes, only")
     head.add_argument("--beta", type=float, help="one beta instead of all")
+    step.add_argument("--student", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="student and teacher")
+    step.add_argument("--prompts", type=int, default=8)
+    step.add_argument("--tokens", type=int, default=64)
+    step.add_argument("--checkpointing", action="store_true", help="gradient checkpointing on both sides")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision(options.matmul_precision)
+    if options.part == "head":
+        compare_heads(options)
+        return
+    given = training_step.StepOptions(
+        options.student, options.prompts, options.tokens, options.rounds, options.checkpointing
+    )
+    if options.peak_of:
+        print(json.dumps(training_step.peak_of_side(options.peak_of, given)))
+    else:
+        training_step.compare(given)
+
+
+def compare_heads(options: argparse.Namespace) -> None:
+    """Print the table of `head`."""
     inputs = head_inputs(options.tokens, options.vocab, options.width, getattr(torch, options.dtype))
     if options.peak_of:
         print(json.dumps(peak_bytes(METHODS[options.peak_of], inputs, options.beta)))
@@ -141,18 +163,8 @@ def peak_bytes(method: Callable[[HeadInputs, float], Result], inputs: HeadInputs
     """Peak resident memory of one call over what was resident before it (Linux)."""
     few = head_inputs(2, 8, 4, inputs.hidden.dtype)
     method(few, beta)  # imports
-    Path("/proc/self/clear_refs").write_text("5")
     before = resident_bytes("VmRSS")
-    method(inputs, beta)
-    return resident_bytes("VmHWM") - before
-
-
-def resident_bytes(field: str) -> int:
-    """A line of this process's status, where `VmRSS` is the present and `VmHWM` the highest resident size."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024
-    raise LookupError(field)
+    return peak_of(lambda: method(inputs, beta)) - before
 
 
 def peak_in_new_process(name: str, beta: float) -> int:

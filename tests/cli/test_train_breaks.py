@@ -95,7 +95,7 @@ def assert_same(found: str, expected: str) -> None:
     assert tables[0].equals(tables[1])
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_training_keeps_its_last_whole_step(
     sent: signal.Signals, workplace: Path, straight: None, run: Command
 ) -> None:

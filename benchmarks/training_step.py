@@ -179,7 +179,8 @@ def run_trl(options: StepOptions, after_step: Callable[[float], None]) -> None:
         warnings.simplefilter("ignore")
         from datasets import Dataset
         from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-        from trl import DistillationConfig, DistillationTrainer
+        from trl.trainer.distillation_config import DistillationConfig
+        from trl.trainer.distillation_trainer import DistillationTrainer
 
     class Clock(TrainerCallback):
         started = 0.0

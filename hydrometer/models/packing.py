@@ -27,7 +27,7 @@ def packed_weights(network: nn.Module) -> Iterator[None]:
         return
     try:
         for layer in layers:
-            layer.forward = _pack(layer)
+            vars(layer)["forward"] = _pack(layer)
         yield
     finally:
         for layer in layers:

@@ -66,7 +66,7 @@ def main() -> None:
     step.add_argument("--student", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="student and teacher")
     step.add_argument("--prompts", type=int, default=8)
     step.add_argument("--tokens", type=int, default=64)
-    step.add_argument("--checkpointing", action="store_true", help="gradient checkpointing on both sides")
+    step.add_argument("--trl-checkpointing", action="store_true", help="as TRL is set by default")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_float32_matmul_precision(options.matmul_precision)
@@ -74,7 +74,7 @@ def main() -> None:
         compare_heads(options)
         return
     given = training_step.StepOptions(
-        options.student, options.prompts, options.tokens, options.rounds, options.checkpointing
+        options.student, options.prompts, options.tokens, options.rounds, options.trl_checkpointing
     )
     if options.peak_of:
         print(json.dumps(training_step.peak_of_side(options.peak_of, given)))

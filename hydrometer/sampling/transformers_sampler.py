@@ -9,6 +9,7 @@ A token is drawn by inverse transform: the first whose cumulative probability ex
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -18,12 +19,15 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from hydrometer.models.causal import warp_logprobs
+from hydrometer.models.packing import packed_weights
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, room, settled
 from hydrometer.sampling.seeding import uniforms
 
 _BATCH_BYTES = 1 << 30
 _MAX_BATCH = 256
+_TOKENS_WORTH_PACKING = 32
+"""Decoding steps that repay the copies of the weights several times over."""
 _BLOCK = 256
 """Neighbouring token ids whose probabilities are summed first."""
 
@@ -42,10 +46,12 @@ class TransformersSampler:
         open_rows = [i for i, continuation in done.items() if continuation is None]
         open_rows.sort(key=lambda i: (requests[i].prompt_ids, requests[i].prefix_ids[:-1]))
         size = self.batch_size or self._fitting_batch(requests)
-        for start in range(0, len(open_rows), size):
-            rows = open_rows[start : start + size]
-            drawn = _Batch(self.model, self.settings, [requests[i] for i in rows]).run()
-            done.update(zip(rows, drawn, strict=True))
+        is_long = self.settings.max_response_tokens >= _TOKENS_WORTH_PACKING
+        with packed_weights(self.model.network) if is_long else nullcontext():
+            for start in range(0, len(open_rows), size):
+                rows = open_rows[start : start + size]
+                drawn = _Batch(self.model, self.settings, [requests[i] for i in rows]).run()
+                done.update(zip(rows, drawn, strict=True))
         return [continuation for i in range(len(requests)) if (continuation := done[i]) is not None]
 
     def _fitting_batch(self, requests: Sequence[SampleRequest]) -> int:

@@ -18,8 +18,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     datasets = pytest.importorskip("datasets")
     pytest.importorskip("trl")
-    from trl import DistillationConfig
     from trl.trainer import distillation_trainer as theirs
+    from trl.trainer.distillation_config import DistillationConfig
 
     from hydrometer.integrations import trl as adapter
 

@@ -1,5 +1,6 @@
 """From names to objects: the student and what of it is trained, teachers in their seats, objectives, questions."""
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy, deepcopy
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
     prompts = read_prompt_options(config, specs, templates=config.template)
     questions = _questions(task, prompts, terms)
     route = build_route(config.route, [spec.name for spec in specs], questions)
-    loader = Loader(config)
+    loader = Loader(config.model_copy(update={"device": _own_device(config.device)}))
     student = loader.load(config.student, prompts.prompt_format(STUDENT))
     others = {s.name: loader.load(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
     loader.check_template_variables(prompts.kwargs)
@@ -124,6 +125,12 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         prompts=prompts,
         learning_rate=rate,
     )
+
+
+def _own_device(device: str) -> str:
+    """Of several processes on one machine each has an accelerator of its own."""
+    alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+    return device if alone or device != "cuda" else f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
 
 
 def _parse_terms(config: TrainConfig) -> Terms:

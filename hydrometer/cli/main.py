@@ -24,7 +24,7 @@ from hydrometer.inputs import read_plain_text
 
 app = App(
     name="hydrometer",
-    help="Find out which teacher, context and objective help before paying for on-policy distillation.",
+    help="Find out which teacher, context and objective help before paying for on-policy distillation; then train.",
     version=__version__,
     default_parameter=Parameter(negative=()),
     help_format="plaintext",

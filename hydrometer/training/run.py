@@ -114,14 +114,10 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
     with torch_threads(config.threads):
         checked = check_before_training(shop, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
-        if not folder.journal.records:
+        if folder.journal.records:
+            check_same_run(folder.journal.records[0]["identity"], identity, out, _may_change(config))
+        else:
             folder.journal.append({"identity": identity})
-        check_same_run(
-            folder.journal.records[0]["identity"] if folder.journal.records else identity,
-            identity,
-            out,
-            _may_change(config),
-        )
         identity = {**identity, "preflight": checked}
         accelerator.wait_for_everyone()
         trainer, state = Trainer(shop, accelerator), TrainState()

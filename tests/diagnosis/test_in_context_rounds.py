@@ -128,7 +128,8 @@ def test_the_report_reads_every_analysis_of_a_real_run(tmp_path: Path) -> None:
     """The tables of the page are built from these very entries, so that a renamed key fails here."""
     teachers = ["told=self+answer", "demo=self+correct_demo", "plain=self"]
     student = ScriptedModel(TOKENS, swayed_probs, name="swayed")
-    run = run_world(tmp_path / "run", **SETTINGS, student=student, teacher=teachers, context_rollouts=3)
+    settings = SETTINGS | {"objective": ["reverse_kl", "minillm"]}  # which scores whole responses too
+    run = run_world(tmp_path / "run", **settings, student=student, teacher=teachers, context_rollouts=3)
     view = build_view(read_run(run.folder))
     titles = [table["title"] for table in view["analyses"]]
     assert titles == [entry[1] for entry in report_analyses._TABLES]

@@ -194,7 +194,7 @@ class Trainer:
 
     def _weigh(self, exercises: Sequence[Exercise]) -> tuple[list[np.ndarray] | None, dict[str, float | None]]:
         shop = self.shop
-        if shop.config.weights == "all" or not exercises:
+        if shop.config.weights == "all":
             return None, {}
         signs = look_ahead(shop.student, shop.settings, exercises) if shop.weigher.needs_signs else None
         everyone = gather_object([([e.rollout for e in exercises], signs)])

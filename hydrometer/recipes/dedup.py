@@ -6,17 +6,23 @@ Source: arXiv:2604.13016 (the threshold and the model all-mpnet-base-v2 are its 
 sentence-transformers model works; the package is an extra.
 """
 
+import json
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
+from hydrometer.artifacts import write_json, write_text
 from hydrometer.errors import SpecError
+from hydrometer.inputs import read_plain_text
 
 THRESHOLD = 0.6
 DEFAULT_MODEL = "sentence-transformers/all-mpnet-base-v2"
+KEPT = "kept.jsonl"
 _BLOCK = 1024
+_MOST_BYTES = 1 << 31
 Embed = Callable[[Sequence[str]], Float[np.ndarray, "text width"]]
 
 
@@ -63,6 +69,50 @@ def deduplicate(
         nearest = np.maximum(nearest, (mine @ theirs[start : start + _BLOCK].T).max(1))
     near = [place for place, cosine in zip(rest, nearest, strict=True) if cosine >= threshold]
     return Deduplicated(sorted(set(rest) - set(near)), exact, near)
+
+
+def deduplicate_rows(
+    out: Path, rows: str, reference: str, *, embedder: str = DEFAULT_MODEL, threshold: float = THRESHOLD
+) -> dict[str, Any]:
+    """Write the rows of a JSON-lines file whose prompt the reference does not hold to `kept.jsonl`; how many they are.
+
+    Args:
+        out: folder to write to.
+        rows: file with a column `prompt` (text or messages, of which the last one is compared).
+        reference: another such file.
+        embedder: sentence-transformers model; an empty name compares exactly only.
+        threshold: cosine from which on two prompts count as the same.
+
+    Raises:
+        SpecError: a file that cannot be read or has no prompts; no embedding model.
+    """
+    lines, texts = _read_prompts(rows)
+    _, known = _read_prompts(reference)
+    found = deduplicate(texts, known, load_embedder(embedder) if embedder else None, threshold=threshold)
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(out / KEPT, "".join(f"{lines[place]}\n" for place in found.kept))
+    told = {"written": len(texts), "kept": len(found.kept)}
+    told["refused"] = {"exact": len(found.exact), "near": len(found.near)}
+    write_json(out / "deduplicated.json", told)
+    return told
+
+
+def _read_prompts(path: str) -> tuple[list[str], list[str]]:
+    """The lines of a file, and the text of each one's prompt."""
+    try:
+        lines = [line for line in read_plain_text(path, _MOST_BYTES).split("\n") if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(f"{path} cannot be read ({error}).") from error
+    texts = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            prompt = json.loads(line)["prompt"]
+            texts.append(prompt if isinstance(prompt, str) else str(prompt[-1]["content"]))
+        except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+            raise SpecError(f"{path}, row {number}: expected an object with prompt (text or messages).") from error
+    if not texts:
+        raise SpecError(f"{path} has no rows.")
+    return lines, texts
 
 
 def _plain(text: str) -> str:

@@ -1,7 +1,7 @@
 """A recipe: stages that are commands of this package, one after another, each in a folder of its own.
 
 A recipe is a TOML file. `[options]` are names that a user may change (`--set student=...`); `[[stage]]` has a `name`,
-what to `run` (collect, train, evaluate) and that command's own options, in which `$option` stands for an option and
+what to `run` (collect, dedup, train, evaluate) and that command's own options, in which `$option` stands for an option and
 `$stage` for the folder of an earlier stage; `[[compare]]` names two stages whose last evaluations are compared question
 by question.
 """
@@ -24,6 +24,7 @@ from hydrometer.evaluation.setup import build_examination
 from hydrometer.evaluation.summary import describe_comparison
 from hydrometer.inputs import read_plain_text
 from hydrometer.recipes.collecting import collect_answers
+from hydrometer.recipes.dedup import deduplicate_rows
 from hydrometer.runs.options import explain_invalid
 from hydrometer.runs.progress import Progress
 from hydrometer.training.config import TrainConfig
@@ -144,6 +145,15 @@ def _train(folder: Path, options: Json, resume: bool, progress: Progress) -> Jso
     return {key: summary[key] for key in kept}
 
 
+def _dedup(folder: Path, options: Json, resume: bool, progress: Progress) -> Json:
+    unknown = sorted(set(options) - {"rows", "reference", "embedder", "threshold"})
+    if unknown or not {"rows", "reference"} <= set(options):
+        raise SpecError(
+            f"A stage that runs dedup takes rows, reference, embedder and threshold; found {sorted(options)}."
+        )
+    return deduplicate_rows(folder, **options)
+
+
 def _evaluate(folder: Path, options: Json, resume: bool, progress: Progress) -> Json:
     examination = build_examination(EvaluateConfig(**options))
     summary = run_evaluation(examination, folder, resume=resume, progress=progress).summary
@@ -152,6 +162,7 @@ def _evaluate(folder: Path, options: Json, resume: bool, progress: Progress) -> 
 
 STAGES: Mapping[str, Callable[[Path, Json, bool, Progress], Json]] = {
     "collect": _collect,
+    "dedup": _dedup,
     "train": _train,
     "evaluate": _evaluate,
 }

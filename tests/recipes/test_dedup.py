@@ -1,8 +1,10 @@
+import json
+
 import numpy as np
 import pytest
 
 from hydrometer.errors import SpecError
-from hydrometer.recipes.dedup import deduplicate, load_embedder
+from hydrometer.recipes.dedup import deduplicate, deduplicate_rows, load_embedder
 
 ANGLES = {"far": 90.0, "near": 50.0, "edge": 53.13010235415598, "same": 0.0, "known": 0.0, "other": 180.0}
 
@@ -32,6 +34,21 @@ def test_without_embeddings_only_equal_texts_go():
 
 def test_nothing_to_compare_with_keeps_everything():
     assert deduplicate(["near"], [], embed).kept == [0]
+
+
+def test_rows_of_a_file_are_kept_as_they_were_written(tmp_path):
+    rows = [
+        {"prompt": "What is  2 + 2?", "answer": "4"},
+        {"prompt": [{"role": "user", "content": "New"}], "answer": "x"},
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "known.jsonl").write_text(json.dumps({"prompt": [{"role": "user", "content": "what is 2 + 2?"}]}))
+    told = deduplicate_rows(tmp_path / "out", f"{tmp_path}/rows.jsonl", f"{tmp_path}/known.jsonl", embedder="")
+    assert told == {"written": 2, "kept": 1, "refused": {"exact": 1, "near": 0}}
+    assert (tmp_path / "out" / "kept.jsonl").read_text() == json.dumps(rows[1]) + "\n"
+    (tmp_path / "bad.jsonl").write_text('{"question": "?"}')
+    with pytest.raises(SpecError, match=r"bad.jsonl, row 1: expected an object with prompt"):
+        deduplicate_rows(tmp_path / "out", f"{tmp_path}/bad.jsonl", f"{tmp_path}/known.jsonl", embedder="")
 
 
 def test_a_missing_package_is_told(monkeypatch):

@@ -85,7 +85,7 @@ def test_every_recipe_of_the_package_reads_and_its_options_are_ones_that_its_sta
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('run = "collect"', 'run = "brew"'), "stage 'written' runs 'brew'; known are collect, train, evaluate"),
+        (('run = "collect"', 'run = "brew"'), "stage 'written' runs 'brew'; known are collect, dedup, train, evaluate"),
         (('name = "again"', 'name = "written"'), "every stage needs a name of its own"),
         (('second = "again"', 'second = "nobody"'), "compare names 'nobody', which is no stage"),
         (('summary = "a', 'title = "a'), "is no recipe"),

@@ -91,8 +91,8 @@ def deduplicate_rows(
     found = deduplicate(texts, known, load_embedder(embedder) if embedder else None, threshold=threshold)
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / KEPT, "".join(f"{lines[place]}\n" for place in found.kept))
-    told = {"written": len(texts), "kept": len(found.kept)}
-    told["refused"] = {"exact": len(found.exact), "near": len(found.near)}
+    refused = {"exact": len(found.exact), "near": len(found.near)}
+    told: dict[str, Any] = {"written": len(texts), "kept": len(found.kept), "refused": refused}
     write_json(out / "deduplicated.json", told)
     return told
 

@@ -1,9 +1,9 @@
 """A recipe: stages that are commands of this package, one after another, each in a folder of its own.
 
 A recipe is a TOML file. `[options]` are names that a user may change (`--set student=...`); `[[stage]]` has a `name`,
-what to `run` (collect, dedup, train, evaluate) and that command's own options, in which `$option` stands for an option and
-`$stage` for the folder of an earlier stage; `[[compare]]` names two stages whose last evaluations are compared question
-by question.
+what to `run` (collect, dedup, train, evaluate) and that command's own options, in which `$option` stands for an option
+and `$stage` for the folder of an earlier stage; `[[compare]]` names two stages whose last evaluations are compared
+question by question.
 """
 
 import tomllib

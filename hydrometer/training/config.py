@@ -85,7 +85,7 @@ class WatchingOptions(OptionGroup):
     """What is looked at meanwhile."""
 
     metrics_k: int | None = Field(default=None, ge=1)
-    """k of the overlap metrics, and of --weights overlap (default: 16, or a twelfth of a vocabulary below 192)."""
+    """k of the overlap metrics, and of --weights overlap (default: 16, fewer for a vocabulary below 1,536)."""
     eval_questions: int = Field(default=60, ge=0)
     """Questions of --eval-split that are answered before and after training (0: none)."""
     eval_samples: int = Field(default=8, ge=1)

@@ -30,7 +30,7 @@ from hydrometer.training.weighing import Weigher, build_weigher
 from hydrometer.types import STUDENT, Question, Task
 
 _METRICS_K = 16
-_TOKENS_PER_PLACE = 12
+_TOKENS_PER_PLACE = 96
 """A top-k that is a large part of the vocabulary says nothing: its tail is noise."""
 _SMALL = 10_000_000
 """Parameters below which the default learning rate is that of the bundled family."""

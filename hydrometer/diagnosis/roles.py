@@ -4,16 +4,13 @@ from collections.abc import Sequence
 
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError
-from hydrometer.models import CausalModel, Warp
+from hydrometer.models import GREEDY, CausalModel
 from hydrometer.runs.drawing import Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.runs.teachers import Teacher
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.teachers import PEER, SELF, SUMMARISED, TeacherSpec
-
-_GREEDY = Warp(top_p=1e-9)
-"""A nucleus of one token."""
 
 
 def build_teacher(
@@ -88,7 +85,7 @@ def build_summarisers(
         model = teacher.model
         if config.summariser is not None:
             model = loader.load(config.summariser, prompts.prompt_format(None))
-        settings = SamplingSettings(config.max_summary_tokens, _GREEDY)
+        settings = SamplingSettings(config.max_summary_tokens, GREEDY)
         sampler = build_sampler(model, settings, batch_size=config.batch_size)
         summarisers[teacher.summariser] = Writer(teacher.summariser, model, sampler)
     return summarisers

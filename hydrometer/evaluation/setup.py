@@ -7,7 +7,7 @@ from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
 from hydrometer.evaluation.config import SAMPLES, EvaluateConfig
 from hydrometer.evaluation.evaluate import MODEL
-from hydrometer.models import CausalModel, Warp, parse_model_spec
+from hydrometer.models import GREEDY, CausalModel, Warp, parse_model_spec
 from hydrometer.runs.drawing import Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
@@ -18,8 +18,6 @@ from hydrometer.types import STUDENT, Question, Task
 
 AGAINST = "against"
 """The part of the second model in a run."""
-_GREEDY = Warp(top_p=1e-9)
-"""A nucleus of one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +124,7 @@ def _build_writers(
     prompts: PromptOptions,
 ) -> tuple[Writer, ...]:
     settings = SamplingSettings(
-        config.max_response_tokens, _GREEDY if config.greedy else Warp(config.temperature, config.top_p)
+        config.max_response_tokens, GREEDY if config.greedy else Warp(config.temperature, config.top_p)
     )
     loader = Loader(config)
     writers = []

@@ -1,6 +1,6 @@
 """Student and teacher models: load one from a spec, compare token maps, score tokens; the bundled family."""
 
-from hydrometer.models.causal import CausalModel, Warp, warp_logprobs
+from hydrometer.models.causal import GREEDY, CausalModel, Warp, warp_logprobs
 from hydrometer.models.conventions import Conventional, Conventions
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
 from hydrometer.models.specs import ModelSpec, parse_model_spec
@@ -10,6 +10,7 @@ from hydrometer.models.walking import positions_per_block, walk_logits
 
 __all__ = [
     "FAMILY",
+    "GREEDY",
     "CausalModel",
     "Conventional",
     "Conventions",

@@ -67,6 +67,10 @@ class Warp(NamedTuple):
     top_p: float = 1.0
 
 
+GREEDY = Warp(top_p=1e-9)
+"""A nucleus of one token."""
+
+
 def warp_logprobs(logits: Float[Tensor, "*batch vocab"], warp: Warp) -> Float[Tensor, "*batch vocab"]:
     """Log-probabilities after temperature and nucleus truncation; tokens outside the nucleus get -inf.
 

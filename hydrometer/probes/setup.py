@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
-from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
+from hydrometer.models import GREEDY, CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.probes.config import CONFIGS, ContinuationConfig, Kind, PrefixConfig, ProbeConfig, parse_depth
 from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.loader import Loader
@@ -15,9 +15,6 @@ from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.tasks import grade_by, load_task
 from hydrometer.teachers import PEER, SELF, SUMMARISED, ContextSpec, TeacherSpec
 from hydrometer.types import STUDENT, Question, Task
-
-_GREEDY = Warp(top_p=1e-9)
-"""A nucleus of one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +142,6 @@ def _seat_objects(teachers: Mapping[str, CausalModel]) -> tuple[Teacher, ...]:
 
 def _writer(name: str, model: CausalModel, config: ProbeConfig) -> Writer:
     greedy = isinstance(config, PrefixConfig) and config.greedy
-    warp = _GREEDY if greedy else Warp(config.temperature, config.top_p)
+    warp = GREEDY if greedy else Warp(config.temperature, config.top_p)
     sampler = build_sampler(model, SamplingSettings(config.max_response_tokens, warp), batch_size=config.batch_size)
     return Writer(name, model, sampler)

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
+from hydrometer.evaluation.wording import percent
 
 
 def recipe(
@@ -77,17 +78,11 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
         if "kept" in stage:
             say(f"  {name:<14} {stage['kept']} of {stage['written']} answers kept")
         elif "accuracy" in stage:
-            say(f"  {name:<14} accuracy {_percent(stage['accuracy'])}")
+            say(f"  {name:<14} accuracy {percent(stage['accuracy'])}")
         elif stage["before"] is not None:
             before, after = stage["before"]["accuracy"], stage["after"]["accuracy"]
-            say(f"  {name:<14} accuracy {100 * before['value']:.1f} % -> {_percent(after)}")
+            say(f"  {name:<14} accuracy {100 * before['value']:.1f} % -> {percent(after)}")
     for pair in result["compare"]:
-        difference = _percent(pair["difference"], signed=True)
+        difference = percent(pair["difference"], signed=True)
         say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
     say(f"Folder: {folder}")
-
-
-def _percent(entry: Mapping[str, Any], *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    interval = "" if entry["low"] is None else f" [{100 * entry['low']:{sign}.1f}, {100 * entry['high']:{sign}.1f}]"
-    return f"{100 * entry['value']:{sign}.1f} %{interval}"

@@ -2,10 +2,9 @@
 
 import json as json_format
 import sys
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
+from hydrometer.evaluation.wording import percent
 from hydrometer.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -89,9 +89,9 @@ def print_training(result: "Training", screen: Console) -> None:
             "responses each"
         )
         for name in ("before", "after"):
-            say(f"  accuracy {name:<6}  {_share(summary[name]['accuracy'])}")
+            say(f"  accuracy {name:<6}  {percent(summary[name]['accuracy'])}")
         if summary["comparison"] is not None:
-            say(f"  difference       {_share(summary['comparison']['difference'], signed=True)}")
+            say(f"  difference       {percent(summary['comparison']['difference'], signed=True)}")
     rows = result.metrics.to_dicts() if summary["steps"] else []
     for name in _SHOWN:
         if rows and rows[0].get(name) is not None and rows[-1].get(name) is not None:
@@ -102,11 +102,3 @@ def print_training(result: "Training", screen: Console) -> None:
     say(f"Cost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated tokens, {cost['wall_s']:.0f} s.")
     kept = next(name for name in ("adapter", "model") if (result.folder / name).is_dir())
     say(f"Trained {kept}: {result.folder / kept}")
-
-
-def _share(entry: Mapping[str, Any], *, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    value = f"{100 * entry['value']:{sign}.1f} %"
-    if entry["low"] is None:
-        return value
-    return f"{value} [{100 * entry['low']:{sign}.1f}, {100 * entry['high']:{sign}.1f}]"

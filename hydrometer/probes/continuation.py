@@ -19,9 +19,10 @@ from typing import Any
 
 import polars as pl
 
+from hydrometer.evaluation.wording import points
 from hydrometer.probes.config import ContinuationConfig, Depth, parse_depth
 from hydrometer.probes.estimates import estimate_trend, paired_difference, share_of
-from hydrometer.probes.findings import Findings, points
+from hydrometer.probes.findings import Findings
 from hydrometer.probes.likelihood import describe_likelihood
 from hydrometer.probes.responses import (
     Sitting,

@@ -1,4 +1,4 @@
-"""What a probe hands back: tables, what it says of each teacher, and how its sentences write numbers."""
+"""What a probe hands back: tables, and what it says of each teacher."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -24,19 +24,3 @@ class Findings:
     tables: Mapping[str, pl.DataFrame] = field(default_factory=dict)
     """Tables beside `responses`, by the name of their file."""
     warnings: list[str] = field(default_factory=list)
-
-
-def percent(entry: Mapping[str, Any]) -> str:
-    """A share with its interval, in a sentence."""
-    return f"{100 * entry['value']:.1f} %{_interval(entry, '{:.1f}')}"
-
-
-def points(entry: Mapping[str, Any]) -> str:
-    """A difference of shares with its interval, in a sentence."""
-    return f"{100 * entry['value']:+.1f} points{_interval(entry, '{:+.1f}')}"
-
-
-def _interval(entry: Mapping[str, Any], form: str) -> str:
-    if entry["low"] is None:
-        return ""
-    return f" [{form.format(100 * entry['low'])}, {form.format(100 * entry['high'])}]"

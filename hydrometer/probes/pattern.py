@@ -26,9 +26,10 @@ import polars as pl
 
 from hydrometer.evaluation.comparison import compare
 from hydrometer.evaluation.statistics import estimate_difference, estimate_share, pass_at, pass_sizes
+from hydrometer.evaluation.wording import percent, points
 from hydrometer.probes.config import PatternConfig
 from hydrometer.probes.estimates import estimate_tokens, share_of
-from hydrometer.probes.findings import Findings, percent, points
+from hydrometer.probes.findings import Findings
 from hydrometer.probes.responses import Sitting, Start, ask_all, by_question, tabulate, write, write_demonstrations
 from hydrometer.probes.scoring import score_responses
 from hydrometer.probes.showing import show

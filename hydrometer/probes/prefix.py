@@ -19,8 +19,9 @@ from typing import Any
 import polars as pl
 
 from hydrometer.evaluation.comparison import compare
+from hydrometer.evaluation.wording import percent
 from hydrometer.probes.estimates import share_of
-from hydrometer.probes.findings import Findings, percent
+from hydrometer.probes.findings import Findings
 from hydrometer.probes.responses import (
     Sitting,
     Start,

@@ -110,12 +110,9 @@ def fused_loss(
     inputs = _TokenInputs(tokens, rollout_ids, advantages, loss_weights, rewards_to_go=buffer)
     for term in terms:
         _check_inputs(term.objective, inputs, teacher_head is not None)
-    vocab = min(len(layer.weight) for layer in (head, teacher_head) if layer is not None)
-    student, teacher = _layer(hidden, head, vocab, warp_temperature), None
-    if teacher_hidden is not None and teacher_head is not None:
-        teacher = _layer(teacher_hidden, teacher_head, vocab, warp_temperature)
+    student, teacher = _layers(hidden, head, teacher_hidden, teacher_head, warp_temperature)
     gradients = _zero_gradients(hidden, head)
-    size = chunk_tokens or default_chunk_tokens(vocab, hidden.device)
+    size = chunk_tokens or default_chunk_tokens(len(student.weight), hidden.device)
     with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
         sums = _walk(terms, student, teacher, inputs, gradients, size, observe)
         per_term = sums / (divide_by or max(len(hidden), 1))
@@ -317,6 +314,21 @@ def _chosen(logprobs: Float[Tensor, "chunk vocab"], tokens: Int[Tensor, " chunk"
     return logprobs.gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
 
 
+def _layers(
+    hidden: Float[Tensor, "token width"],
+    head: Head,
+    teacher_hidden: Float[Tensor, "token teacher_width"] | None,
+    teacher_head: Head | None,
+    temperature: float,
+) -> tuple[_Layer, _Layer | None]:
+    """The student's and the teacher's, over the rows that their heads share."""
+    vocab = min(len(layer.weight) for layer in (head, teacher_head) if layer is not None)
+    student, teacher = _layer(hidden, head, vocab, temperature), None
+    if teacher_hidden is not None and teacher_head is not None:
+        teacher = _layer(teacher_hidden, teacher_head, vocab, temperature)
+    return student, teacher
+
+
 def _layer(hidden: Float[Tensor, "token width"], head: Head, vocab: int, temperature: float) -> _Layer:
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
@@ -369,11 +381,8 @@ def observe_logprobs(
     chunk_tokens: int | None = None,
 ) -> None:
     """Show every chunk's log-probabilities to `observe` as `fused_loss` does (see there), without a loss."""
-    vocab = min(len(head.weight), len(teacher_head.weight)) if teacher_head is not None else len(head.weight)
-    student, teacher = _layer(hidden, head, vocab, warp_temperature), None
-    if teacher_hidden is not None and teacher_head is not None:
-        teacher = _layer(teacher_hidden, teacher_head, vocab, warp_temperature)
-    size = chunk_tokens or default_chunk_tokens(vocab, hidden.device)
+    student, teacher = _layers(hidden, head, teacher_hidden, teacher_head, warp_temperature)
+    size = chunk_tokens or default_chunk_tokens(len(student.weight), hidden.device)
     for start in reversed(range(0, len(hidden), size)):
         rows = slice(start, min(start + size, len(hidden)))
         observe(rows, student.logprobs(rows)[0], None if teacher is None else teacher.logprobs(rows)[0])

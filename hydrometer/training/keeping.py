@@ -15,9 +15,7 @@ from torch import Tensor
 from hydrometer.artifacts import build_table, read_table, write_table
 from hydrometer.dynamics import Alarm
 from hydrometer.evaluation.evaluate import build_evaluation_table, evaluate_model
-from hydrometer.models import Warp
 from hydrometer.runs.progress import Progress
-from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.training.checkpoints import save_checkpoint
 from hydrometer.training.log import Lines, Tracker, read_lines
 from hydrometer.training.setup import Workshop
@@ -39,7 +37,6 @@ class Keeper:
         step: int,
         writes: bool = True,
     ):
-        config = shop.config
         self.shop = shop
         self.folder = folder
         self.progress = progress
@@ -47,10 +44,9 @@ class Keeper:
         self.writes = writes
         self.metrics = Lines(folder / "metrics.jsonl", last_step=step) if writes else None
         self.alarms = Lines(folder / "alarms.jsonl", last_step=step) if writes else None
-        self.history: list[dict[str, Any]] = read_lines(folder / "metrics.jsonl", last_step=step)
+        known = read_lines(folder / "metrics.jsonl", last_step=step) if self.metrics is None else self.metrics.rows
+        self.history: list[dict[str, Any]] = list(known)
         self.evaluations = self._read_evaluations(step)
-        settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
-        self.sampler = build_sampler(shop.student, settings, batch_size=config.batch_size)
         self.kept_at = time.monotonic()
         self.kept_step = step
 
@@ -82,7 +78,7 @@ class Keeper:
             return
         responses = evaluate_model(
             self.shop.student,
-            self.sampler,
+            self.shop.sampler,
             self.shop.task,
             self.shop.exam,
             samples=config.eval_samples,

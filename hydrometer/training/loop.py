@@ -9,7 +9,6 @@ Processes share the questions of a step; gradients are summed over them, and eve
 """
 
 import time
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,7 +42,6 @@ class Batch(NamedTuple):
 
     exercises: list[Exercise]
     imitations: list[Imitation]
-    skipped: Counter[str]
     generated_tokens: int
     rollouts: int
 
@@ -106,7 +104,7 @@ class Trainer:
             groups = write_responses(self.writers, places, mine, step=step, count=config.num_generations, kind="base")
             if shop.needs_demos:
                 demos = write_responses(self.writers, places, mine, step=step, count=config.demos, kind="demo")
-        exercises, skipped = set_exercises(
+        exercises, _ = set_exercises(
             shop.student, mine, groups, shop.settings.seats, shop.route, demos, length_gate=config.length_gate
         )
         written = [rollout for part in (*groups, *demos) for rollout in part]
@@ -114,7 +112,7 @@ class Trainer:
         tokens = sum(len(rollout.token_ids) for rollout in written)
         if self.teacher_samplers:
             tokens += sum(len(one.token_ids) for one in imitations)
-        return Batch(exercises, imitations, skipped, tokens, len(written))
+        return Batch(exercises, imitations, tokens, len(written))
 
     def _share(self, items: Sequence[Any]) -> list[Any]:
         """What falls to this process."""
@@ -260,7 +258,6 @@ class Part(NamedTuple):
     rollouts_seen: list[Rollout]
     stats: TokenStats | StudentStats | None
     all_rollouts: list[Rollout]
-    skipped: Counter[str]
     generated_tokens: int
     rollouts: int
 
@@ -272,7 +269,7 @@ def _gather(batch: Batch, found: Gathered) -> list[Part]:
         seen = [batch.exercises[place].rollout for place in found.stats.exercise.unique().tolist()]
         stats = type(found.stats.values)(*(column.cpu() for column in found.stats.values))
     everyone = [exercise.rollout for exercise in batch.exercises]
-    return gather_object([Part(seen, stats, everyone, batch.skipped, batch.generated_tokens, batch.rollouts)])
+    return gather_object([Part(seen, stats, everyone, batch.generated_tokens, batch.rollouts)])
 
 
 def _measure(trainer: Trainer, gathered: Sequence[Part]) -> dict[str, float | None]:

@@ -5,7 +5,7 @@ step (frozen), for a moving average of its weights (ema: a <- decay a + (1 - dec
 the student as it is (live). A frozen self with LoRA is the student without its adapter and needs no copy.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -91,8 +91,3 @@ def seat_self(
 
 Route = Callable[[Question, bool], tuple[str, ...]]
 """(question, whether the rollout is correct) -> names of the teachers that score it."""
-
-
-def describe_skips(skipped: Mapping[str, int]) -> list[str]:
-    """One line per teacher that could not be shown its context for some responses."""
-    return [f"teacher '{name}' was skipped for {count} responses" for name, count in sorted(skipped.items()) if count]

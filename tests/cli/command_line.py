@@ -1,5 +1,6 @@
 """Tiny checkpoints and a task file in an empty folder, and the command line run inside the test process."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,3 +45,13 @@ def run(capsys: pytest.CaptureFixture[str]) -> Command:
         return said
 
     return run
+
+
+def assert_refused(run: Command, line: str, words: str, workplace: Path) -> None:
+    """A user error that quotes `words`, with nothing on stdout and nothing left behind."""
+    before = set(workplace.iterdir())
+    said = run(shlex.split(line))
+    assert said.code == 2
+    assert words in said.err
+    assert said.out == ""
+    assert set(workplace.iterdir()) == before

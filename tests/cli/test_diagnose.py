@@ -1,13 +1,13 @@
 """`hydrometer diagnose` on a tiny real checkpoint: options, files, what is printed where, exit codes."""
 
 import json
-import shlex
 import tomllib
 from pathlib import Path
 
 import polars as pl
 import pytest
 from bigram_checkpoint import STUDENT, TOKENS, write_checkpoint
+from command_line import assert_refused
 from tiny_runs import QUESTIONS, TINY, Command, tiny, write_rows
 
 from hydrometer.artifacts import read_json, read_table
@@ -133,12 +133,7 @@ def test_a_wrong_config_file_is_told_in_words(content: str, words: str, workplac
     ],
 )
 def test_what_cannot_be_is_quoted_and_exits_2(line: str, words: str, workplace: Path, run: Command) -> None:
-    before = set(workplace.iterdir())
-    said = run(shlex.split(line))
-    assert said.code == 2
-    assert words in said.err
-    assert said.out == ""
-    assert set(workplace.iterdir()) == before
+    assert_refused(run, line, words, workplace)
 
 
 @pytest.mark.parametrize(

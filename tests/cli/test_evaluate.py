@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from bigram_checkpoint import STUDENT, write_checkpoint
+from command_line import assert_refused
 from test_interrupts import start, wait_for_rounds
 from tiny_runs import QUESTIONS, Command, write_rows
 
@@ -137,12 +138,7 @@ def test_options_come_from_a_file_and_prompts_can_be_plain(workplace: Path, run:
     ],
 )
 def test_what_cannot_be_is_quoted_and_exits_2(line: str, words: str, workplace: Path, run: Command) -> None:
-    before = set(workplace.iterdir())
-    said = run(shlex.split(line))
-    assert said.code == 2
-    assert words in said.err
-    assert said.out == ""
-    assert set(workplace.iterdir()) == before
+    assert_refused(run, line, words, workplace)
 
 
 def test_other_options_and_a_used_folder_are_not_resumed(workplace: Path, run: Command) -> None:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from command_line import assert_refused
 from test_interrupts import start, wait_for_rounds
 from tiny_runs import QUESTIONS, Command, write_rows
 
@@ -124,12 +125,7 @@ def test_options_come_from_a_file(workplace: Path, run: Command) -> None:
     ],
 )
 def test_what_cannot_be_is_quoted_and_exits_2(text: str, words: str, workplace: Path, run: Command) -> None:
-    before = set(workplace.iterdir())
-    said = run(shlex.split(text))
-    assert said.code == 2
-    assert words in said.err
-    assert said.out == ""
-    assert set(workplace.iterdir()) == before
+    assert_refused(run, text, words, workplace)
 
 
 def test_an_interrupted_probe_exits_130_and_is_resumed(workplace: Path, run: Command) -> None:

@@ -21,9 +21,10 @@ from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
 from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
-from hydrometer.training.rows import Rows, pad_rows, predicting_states
+from hydrometer.training.rows import Rows, join_rows
 from hydrometer.training.teaching import Seat
 from hydrometer.training.token_sheet import Joined, TokenSheet, token_keys
+from hydrometer.training.tree_pass import predicting_states
 from hydrometer.training.weighing import SignColumns, Signs, compute_signs, split_signs
 
 _TOKENS_CPU = 1 << 11
@@ -173,7 +174,7 @@ def teach(
     device = student.device
     chosen = [exercises[i] for i in group]
     responses = [exercise.rollout.token_ids for exercise in chosen]
-    rows = pad_rows([exercise.prompt_ids for exercise in chosen], responses, device=device)
+    rows = join_rows([exercise.prompt_ids for exercise in chosen], responses, device=device)
     lengths = torch.tensor([len(response) for response in responses], device=device)
     row = torch.arange(len(chosen), device=device).repeat_interleave(lengths)
     taught: dict[str, Taught] = {}
@@ -183,7 +184,7 @@ def teach(
             continue
         prompts = [chosen[i].lessons[name] for i in mine]
         with seat.as_teacher():
-            batch = pad_rows(prompts, [responses[i] for i in mine], device=device)
+            batch = join_rows(prompts, [responses[i] for i in mine], device=device)
             states = predicting_states(seat.model.network, batch)
             head = read_head(seat.model.network, seat.model.vocab_size)
         taught[name] = Taught(states, head, torch.isin(row, torch.tensor(mine, device=device)).nonzero()[:, 0])
@@ -301,7 +302,7 @@ def accumulate(
     lengths = [len(one.prompt_ids) + len(one.token_ids) for one in imitations] if terms.imitate else []
     for group in split_evenly(lengths, settings.micro_batch, student.device):
         chosen = [imitations[i] for i in group]
-        rows = pad_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
+        rows = join_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
         with recomputing(student.network, settings.recompute):
             loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
             backward(loss)

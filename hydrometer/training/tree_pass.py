@@ -24,15 +24,20 @@ _ALONG_ROWS = "hydrometer_along_rows"
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Largest norm of the difference between both ways, as a share of the norm. A node that sees what it must not, or is at
 the wrong position, differs far more."""
-_TAKES_TREES: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
 
 def predicting_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "token width"]:
     """The last hidden states that predict `rows.targets`, in the same order."""
-    if network not in _TAKES_TREES:
-        _TAKES_TREES[network] = _takes_trees(network)
-    states = _tree_states(network, rows) if _TAKES_TREES[network] else _padded_states(network, rows)
+    states = _tree_states(network, rows) if takes_trees(network) else _padded_states(network, rows)
     return states.index_select(0, rows.predicts)
+
+
+def takes_trees(network: PreTrainedModel) -> bool:
+    """Whether a pass over a tree gives the hidden states of passes over its rows; tried once for each network."""
+    if network not in _KNOWN:
+        _KNOWN[network] = _is_plain(network) and _agrees(network)
+    return _KNOWN[network]
 
 
 @contextmanager
@@ -68,7 +73,9 @@ def _attend(
     **named: Any,
 ) -> tuple[Float[Tensor, "1 node head value_width"], None]:
     """What transformers calls in place of its own attention."""
-    found, _ = sdpa_attention_forward(module, *(_lay_out(x, rows) for x in (query, key, value)), attention_mask, **named)
+    found, _ = sdpa_attention_forward(
+        module, *(_lay_out(x, rows) for x in (query, key, value)), attention_mask, **named
+    )
     return found.flatten(0, 1).index_select(0, rows.places)[None], None
 
 
@@ -80,14 +87,17 @@ def _lay_out(states: Float[Tensor, "1 head node width"], rows: Rows) -> Float[Te
 AttentionInterface.register(_ALONG_ROWS, _attend)
 
 
-@torch.no_grad()
-def _takes_trees(network: PreTrainedModel) -> bool:
+def _is_plain(network: PreTrainedModel) -> bool:
+    """No window or chunk, which a small tree would not show."""
     config: Any = network.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     limits = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    if network.config._attn_implementation != "sdpa" or kinds != {"full_attention"} or any(limits):
-        return False
-    ids = [token % config.vocab_size for token in range(1, 9)]
+    return network.config._attn_implementation == "sdpa" and kinds == {"full_attention"} and not any(limits)
+
+
+@torch.no_grad()
+def _agrees(network: PreTrainedModel) -> bool:
+    ids = [token % network.config.get_text_config().vocab_size for token in range(1, 9)]
     rows = join_rows([ids[:2], ids[:3]], [ids[3:], ids[:2:-1]], device=network.device)
     expected = _padded_states(network, rows)
     try:

@@ -109,7 +109,7 @@ def recomputing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
 
 def _attending_as_now(network: PreTrainedModel) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
     """What a layer is entered with the first time and when it is computed again."""
-    return nullcontext(), attention_by(network, network.config._attn_implementation)
+    return nullcontext(), attention_by(network, network.config.get_text_config(decoder=True)._attn_implementation)
 
 
 def freeze_copy(model: TransformersModel) -> TransformersModel:

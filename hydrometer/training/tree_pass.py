@@ -43,12 +43,13 @@ def takes_trees(network: PreTrainedModel) -> bool:
 @contextmanager
 def attention_by(network: PreTrainedModel, name: str | None) -> Iterator[None]:
     """The network's attention is the one that transformers knows by this name, while it is entered."""
-    before = network.config._attn_implementation
-    network.config._attn_implementation = name
+    config: Any = network.config.get_text_config(decoder=True)
+    before = config._attn_implementation
+    config._attn_implementation = name
     try:
         yield
     finally:
-        network.config._attn_implementation = before
+        config._attn_implementation = before
 
 
 def _tree_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "node width"]:
@@ -73,9 +74,8 @@ def _attend(
     **named: Any,
 ) -> tuple[Float[Tensor, "1 node head value_width"], None]:
     """What transformers calls in place of its own attention."""
-    found, _ = sdpa_attention_forward(
-        module, *(_lay_out(x, rows) for x in (query, key, value)), attention_mask, **named
-    )
+    query, key, value = _lay_out(query, rows), _lay_out(key, rows), _lay_out(value, rows)
+    found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
     return found.flatten(0, 1).index_select(0, rows.places)[None], None
 
 
@@ -89,10 +89,10 @@ AttentionInterface.register(_ALONG_ROWS, _attend)
 
 def _is_plain(network: PreTrainedModel) -> bool:
     """No window or chunk, which a small tree would not show."""
-    config: Any = network.config.get_text_config()
+    config: Any = network.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     limits = [getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size")]
-    return network.config._attn_implementation == "sdpa" and kinds == {"full_attention"} and not any(limits)
+    return config._attn_implementation == "sdpa" and kinds == {"full_attention"} and not any(limits)
 
 
 @torch.no_grad()

@@ -8,10 +8,8 @@ from transformers import PreTrainedModel
 
 from hydrometer.training.tree_pass import takes_trees
 
-_STATES_CPU = 1 << 18
-"""Tokens times width. Larger blocks are out of the cache, and every pass pays for fresh memory."""
-_TOKENS_LEAST_CPU = 256
-"""With fewer rows a matmul spends its time on reading the weights."""
+_TOKENS_CPU = 1 << 11
+"""Larger blocks take a third more time there: their memory is fresh, and out of the cache, every time."""
 _TOKENS_ACCELERATOR = 1 << 14
 
 
@@ -23,7 +21,7 @@ def split_rows(
     Args:
         prompts: of each row.
         lengths: of each row's response.
-        micro_batch: rows at a time; if None, as few micro-batches of about equal size as memory is meant for.
+        micro_batch: rows at a time; if None, as few micro-batches of about equal size as have few enough tokens.
         network: what they go through; where it takes trees, a prompt counts once for the rows that follow one another.
     """
     longest: dict[tuple[int, ...], int] = {}
@@ -45,6 +43,4 @@ def split_rows(
 
 
 def _most_tokens(network: PreTrainedModel) -> int:
-    if network.device.type != "cpu":
-        return _TOKENS_ACCELERATOR
-    return max(_STATES_CPU // network.config.get_text_config().hidden_size, _TOKENS_LEAST_CPU)
+    return _TOKENS_CPU if network.device.type == "cpu" else _TOKENS_ACCELERATOR

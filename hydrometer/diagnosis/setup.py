@@ -83,7 +83,7 @@ class Instruments:
 
     def questions(self) -> list[Question]:
         """The questions that may be diagnosed, as student and teachers see them."""
-        return [self.prompts.add_system_prompt(question) for question in self.task.questions("diagnose")]
+        return [self.prompts.show(question) for question in self.task.questions("diagnose")]
 
     @property
     def scored_objectives(self) -> tuple[Objective, ...]:

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from hydrometer.alignment import ObjectiveInfo, accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
+from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.artifacts import (
     RunFolder,
     build_table,
@@ -30,10 +31,11 @@ from hydrometer.artifacts import (
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.corridor import Measurement, measure
+from hydrometer.diagnosis.corridor import measure, plans_more
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation
+from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.provenance import describe_run
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables
@@ -41,13 +43,14 @@ from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
 from hydrometer.runs.interrupts import terminable
-from hydrometer.runs.options import explain_invalid
+from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
 from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_cost
 from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
+_MAY_CHANGE = RUNTIME_FIELDS | {"budget"}
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
 
@@ -126,7 +129,8 @@ def run_diagnosis(
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
         rounds = Rounds(folder.journal, progress)
-        check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
+        begun = rounds.run("start", [], lambda: {"identity": identity})["identity"]
+        check_same_run(begun, identity, out, _MAY_CHANGE)
         described = {**identity, "preflight": checked}
         _write_run(folder, described, "running", rounds.cost)
         try:
@@ -162,9 +166,11 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
+        needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
         warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,
     )
+    summary["looks"] = [look.describe() for look in found.looks]
     summary["candidate_set"] = _candidate_set(instruments)
     summary["analyses"]["sequence_tilt"] = sequence_tilt(tables["log_ratios"])
     written = tables["context_rollouts"]
@@ -225,6 +231,8 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
             "so no arm has a score: only the tilt of whole responses can be told. Lower --min-visits, or give more "
             "rollouts of each question.",
         )
+    if found.is_budget_spent:
+        notes.append(_explain_budget(instruments, found))
     notes += [objective.caution for objective in instruments.objectives if objective.caution]
     if given is None and len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
         notes.append(
@@ -248,6 +256,15 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
             "raise --max-response-tokens if they would have gone on to an answer."
         )
     return notes
+
+
+def _explain_budget(instruments: Instruments, found: Measurement) -> str:
+    unfinished = [state for state in found.states if plans_more(instruments, state)]
+    return (
+        f"The budget of {instruments.budget} ended before {len(unfinished)} of {len(found.states)} questions were "
+        "measured as planned: candidates with too few visits are left out there. Go on with --resume and a larger "
+        "--budget."
+    )
 
 
 def _explain_all_skipped(instruments: Instruments, found: Measurement, out: Path) -> str:

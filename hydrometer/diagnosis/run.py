@@ -4,6 +4,7 @@ result = diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answ
 result.summary["ranking"], result.table("alignment")
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
 _MAY_CHANGE = RUNTIME_FIELDS | {"budget"}
+_WRITING = "tables, summary and report"
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
 
@@ -61,6 +63,8 @@ class Diagnosis:
 
     folder: Path
     summary: Mapping[str, Any]
+    stages: Mapping[str, Cost]
+    """What this sitting spent, by stage."""
 
     def table(self, name: str) -> pl.DataFrame:
         """One of the run's tables, e.g. `alignment`, `candidates`, `nodes`."""
@@ -125,30 +129,33 @@ def run_diagnosis(
     identity = describe_run(instruments)
     refuse_secrets(identity, "run.json")  # also what files and chat templates brought in
     refuse_used_folder(out, resume=resume)  # told before the check takes its time
+    began = time.monotonic()
     with torch_threads(config.threads):
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
-        rounds = Rounds(folder.journal, progress)
+        rounds = Rounds(folder.journal, progress, stages={"check": Cost(wall_s=time.monotonic() - began)})
         begun = rounds.run("start", [], lambda: {"identity": identity})["identity"]
         check_same_run(begun, identity, out, _MAY_CHANGE)
         described = {**identity, "preflight": checked}
         _write_run(folder, described, "running", rounds.cost)
         try:
             found = measure(instruments, rounds, progress)
-            progress.stage("tables, summary and report", 1)
+            progress.stage(_WRITING, 1)
+            began = time.monotonic()
             summary, eligible_nodes = _write_results(instruments, found, described, folder, rounds.cost)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(DiskError):  # what went wrong first is what has to be told
                 _write_run(folder, described, status, rounds.cost)
             raise
+        rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
         progress.advance(1)
     speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
     if not eligible_nodes and not speaks:
         raise UserError(_explain_nothing_eligible(instruments, found, out))
     if not any(state.scored_teachers for state in found.states):
         raise UserError(_explain_all_skipped(instruments, found, out))
-    return Diagnosis(out, summary)
+    return Diagnosis(out, summary, rounds.stages)
 
 
 def _write_results(

@@ -211,7 +211,7 @@ def _generate(model: TransformersModel, contexts: list[tuple[int, ...]], copies:
     )
     with torch.random.fork_rng(), torch.inference_mode():
         torch.manual_seed(seed)
-        drawn = model.network.generate(inputs, attention_mask=mask, generation_config=settings)
+        drawn = model.network.generate(inputs, attention_mask=mask, generation_config=settings)  # pyright: ignore[reportCallIssue]
     assert isinstance(drawn, Tensor)
     is_end = torch.isin(drawn[:, width:], torch.tensor(eos_ids))
     return int((is_end.int().cumsum(1) - is_end.int() == 0).sum())
@@ -235,7 +235,7 @@ def _matmul_flops() -> float:
         torch.set_float32_matmul_precision(precision)
         for _ in range(8):
             start = time.perf_counter()
-            matrix @ matrix
+            torch.mm(matrix, matrix)
             fastest = min(fastest, time.perf_counter() - start)
     torch.set_float32_matmul_precision("highest")
     return 2.0 * size**3 / fastest

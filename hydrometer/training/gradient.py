@@ -221,7 +221,7 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
 
 
 def _micro_batches(student: TransformersModel, settings: Settings, exercises: Sequence[Exercise]) -> list[list[int]]:
-    prompts = [max(exercise.prompt_ids, *exercise.lessons.values(), key=len) for exercise in exercises]
+    prompts = [max((exercise.prompt_ids, *exercise.lessons.values()), key=len) for exercise in exercises]
     lengths = [len(exercise.rollout.token_ids) for exercise in exercises]
     return split_rows(prompts, lengths, settings.micro_batch, student.network)
 

@@ -75,8 +75,11 @@ def main() -> None:
         out=options.out / "trained",
         **common,
     )
-    print("with the rule in the prompt:", asked.accuracy)
-    print("without, before, after and the difference:", json.dumps(trained.summary, indent=1)[:4000])
+    found = trained.summary
+    print("with the rule in the prompt", asked.accuracy.describe())
+    print("without it, before training", found["before"]["accuracy"])
+    print("without it, after training", found["after"]["accuracy"])
+    print("difference, paired by question", found["comparison"]["difference"])
 
 
 if __name__ == "__main__":

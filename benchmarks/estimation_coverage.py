@@ -1,0 +1,73 @@
+"""Do the intervals hold the truth at small effects, many teachers and few visits? By the tool's own jackknife.
+
+Runs of Q questions are drawn from one large population; the truth is that population's exact pooled cosine. Of every
+run one teacher is looked at, in turn, so that the runs are independent trials.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.estimation_curves import Truth, measure_population
+from benchmarks.estimation_problems import Array, Population
+from benchmarks.estimation_strategies import Outcomes, Strategy, Sums, Windowed
+from hydrometer.alignment.intervals import jackknife
+from hydrometer.alignment.metrics import METRICS, TERMS
+
+QUESTIONS = (8, 20, 50)
+VISITS = (4, 20, 100)
+TEACHERS = (2, 8)
+
+
+class Covered(NamedTuple):
+    """Of the runs of one setting."""
+
+    held: int
+    given: int
+    runs: int
+    width: float
+    """Median, of those given."""
+
+
+def jackknife_terms(sums: Sums) -> Array:
+    """The sums as the tool's metrics take them. Axes: question, teacher, term."""
+    terms = np.zeros((*sums.inner.shape, len(TERMS)))
+    values = {"inner": sums.inner, "direction_square": sums.direction_square}
+    values |= {"ideal_square": sums.ideal_square[:, None], "nodes": sums.nodes[:, None]}
+    for name, value in values.items():
+        terms[..., TERMS.index(name)] = value
+    return terms
+
+
+def cover(sums: Sums, truth: Truth, questions: int, runs: int, rng: np.random.Generator) -> Covered:
+    """How often the interval of pooled cosine holds the truth."""
+    metric = METRICS["pooled_cosine"]
+    terms = jackknife_terms(sums)
+    teachers = np.arange(runs) % terms.shape[1]
+    chosen = np.stack([rng.choice(len(terms), size=questions, replace=False) for _ in range(runs)], axis=1)
+    drawn = terms[chosen, teachers]
+    everywhere = np.ones(drawn.shape[:2], dtype=bool)
+    found = jackknife(metric.value, drawn, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
+    given = np.isfinite(found.low) & np.isfinite(found.high)
+    target = truth.cosine[teachers]
+    held = given & (found.low <= target) & (target <= found.high)
+    width = float(np.median((found.high - found.low)[given])) if given.any() else float("nan")
+    return Covered(int(held.sum()), int(given.sum()), runs, width)
+
+
+def coverage_tables(blocks: int, runs: int) -> Iterator[tuple[str, Covered]]:
+    """Every setting: fixed visits, and the outcomes of four paths with |g| from one node."""
+    for teachers in TEACHERS:
+        cosines = (0.05, 0.02, *(0.0,) * (teachers - 2))
+        designs: tuple[tuple[int, Sequence[tuple[str, Strategy]]], ...] = (
+            (1, [(f"visits={n}", Windowed(n, n)) for n in VISITS]),
+            (4, [("outcomes", Outcomes(4, 1, 4))]),
+        )
+        for paths, designed in designs:
+            population = Population(cosines, 900 + teachers, blocks, paths=paths)
+            truth, measured, _ = measure_population(population, [strategy for _, strategy in designed], 3)
+            for (name, _), sums in zip(designed, measured, strict=True):
+                for questions in QUESTIONS:
+                    rng = np.random.default_rng([teachers, questions])
+                    yield f"questions={questions} {name} teachers={teachers}", cover(sums, truth, questions, runs, rng)

@@ -1,4 +1,4 @@
-"""What does an answer cost? Error against generated tokens, for every way of dividing the rollouts (docs/estimation.md).
+"""What does an answer cost? Error against generated tokens, for every way of spending them (docs/estimation.md).
 
 python benchmarks/estimation.py                         everything, about half an hour of one core
 python benchmarks/estimation.py --quick --json          a few minutes; one JSON object on standard output
@@ -18,6 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, the package is one folder up
 
 from benchmarks.estimation_bundled import bundled_choice
+
 from benchmarks.estimation_coverage import coverage_tables
 from benchmarks.estimation_curves import Point, curve_of, measure_population, token_ratios
 from benchmarks.estimation_map import MapPoint, map_counts, map_point, matters, tokens_at, windowed_counts
@@ -57,7 +58,7 @@ def choose(*, quick: bool) -> dict[str, float]:
     print()
 
     def mean(name: str) -> float:
-        """Over regrets of a gap, then over gaps (those where a baseline never gets there are left out: in its favour)."""
+        """Over regrets of a gap, then over gaps; where a baseline never gets there is left out, in its favour."""
         gaps = [ratios[f"{ideas[0].name}/{name}/{gap:g}"] for gap in GAPS]
         return float(np.exp(np.mean([np.mean(np.log(found)) for found in gaps if found])))
 

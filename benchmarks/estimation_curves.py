@@ -129,11 +129,16 @@ def tokens_for(curve: Sequence[Point], regret: float) -> float:
     return float(np.exp(tokens[after - 1] + share * (tokens[after] - tokens[after - 1])))
 
 
-def token_ratios(reference: Sequence[Point], others: Sequence[Sequence[Point]], curve: Sequence[Point]) -> Array:
-    """At every regret of the reference: fewest tokens of the others over those of `curve` (NaN: one never gets there)."""
+def token_ratios(
+    reference: Sequence[Point],
+    others: Sequence[Sequence[Point]],
+    curve: Sequence[Point],
+    sizes: Sequence[int] = REFERENCE_SIZES,
+) -> Array:
+    """At every regret of the reference: fewest tokens of the others over those of `curve` (NaN: never reached)."""
     ratios = []
     for point in reference:
-        if point.questions in REFERENCE_SIZES:
+        if point.questions in sizes:
             fewest = [tokens_for(other, point.regret) for other in others]
             known = [tokens for tokens in fewest if np.isfinite(tokens)]
             ratios.append(min(known) / tokens_for(curve, point.regret) if known else float("nan"))

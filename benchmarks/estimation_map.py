@@ -1,7 +1,7 @@
 """Which tokens matter on given paths: error of success rates against generated tokens.
 
-A candidate matters where its true |g_j| is at least 0.02 (`hydrometer.success.worth`). Every strategy has the same paths;
-its error is the root mean square of successes / visits minus the truth over the candidates that matter, those it
+A candidate matters where its true |g_j| is at least 0.02 (`hydrometer.success.worth`). Every strategy has the same
+paths; its error is the root mean square of successes / visits minus the truth over the candidates that matter, those it
 never visited counting as 1/2. `Windowed` may also stop short: it then leaves the pairs with the least gradient alone.
 """
 

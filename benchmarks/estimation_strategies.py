@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.estimation_problems import Array, Chains, kept_weights
 from benchmarks.estimation_rollouts import Counts, start, top_up
 from hydrometer.alignment.arrays import centre, step_squares
-from hydrometer.alignment.outcomes import leave_one_out_baseline, taken_scores
+from hydrometer.alignment.outcomes import PRIOR_ROLLOUTS, taken_scores
 from hydrometer.success.subsampling import draw_node_weights, inclusion_probabilities
 
 
@@ -76,7 +76,7 @@ class Windowed:
         one = with_paths(chains, 1)
         targets = np.where(one.is_candidate & one.is_node[..., None], self.n_min, 0)
         counts = top_up(one, start(one, self.base, rng), targets, rng)
-        return counted_sums(one, counts, one.is_node * 1.0, self.min_visits)
+        return counted_sums(one, counts, one.is_node.astype(np.float64), self.min_visits)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class OnPolicy:
     def measure(self, chains: Chains, rng: np.random.Generator) -> Sums:
         """One path."""
         one = with_paths(chains, 1)
-        return counted_sums(one, start(one, self.base, rng), one.is_node * 1.0, 2)
+        return counted_sums(one, start(one, self.base, rng), one.is_node.astype(np.float64), 2)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,8 @@ class Outcomes:
         directions = centre(weights, mass, some.fields)
         candidates = some.is_candidate.shape[-1]
         taken = np.where(some.token < candidates, some.token, -1)
-        none = np.zeros(len(taken), dtype=np.int64)
-        baseline = leave_one_out_baseline(some.outcome, none, none)
+        others = some.outcome.sum(1, keepdims=True) - some.outcome
+        baseline = (others + PRIOR_ROLLOUTS / 2) / (self.paths - 1 + PRIOR_ROLLOUTS)
         surprise = (some.outcome - baseline)[..., None] * some.is_node
         inner = taken_scores(weights, directions, taken) * surprise
         teacher = teacher_weights(weights, some)
@@ -161,16 +161,19 @@ class Outcomes:
             sums = counted_sums(one, *sample_nodes(one, sizes, self.nodes, self.visits, rng), 2)
             ideal, branch_tokens = sums.ideal_square * self.paths, sums.tokens - one.length.sum(1)
         return Sums(
-            *(values.sum((-1, -2)).T for values in (inner, square, advantage)),
-            ideal,
-            some.is_node.sum((-1, -2)) * 1.0,
-            some.length.sum(1) + branch_tokens,
+            inner=inner.sum((-1, -2)).T,
+            direction_square=square.sum((-1, -2)).T,
+            advantage=advantage.sum((-1, -2)).T,
+            ideal_square=ideal,
+            nodes=some.is_node.sum((-1, -2)) * 1.0,
+            tokens=some.length.sum(1) + branch_tokens,
         )
 
 
 def with_paths(chains: Chains, count: int) -> Chains:
     """The first paths of every question."""
-    return Chains(*(values[:, :count] for values in chains[:-1]), chains.fields[:, :, :count])
+    fewer = {name: getattr(chains, name)[:, :count] for name in Chains._fields if name != "fields"}
+    return Chains(**fewer, fields=chains.fields[:, :, :count])
 
 
 def teacher_weights(weights: Array, chains: Chains) -> Array:
@@ -202,10 +205,11 @@ def counted_sums(chains: Chains, counts: Counts, node_weights: Array, min_visits
     ideal, directions = centre(weights, mass, rates), centre(weights, mass, chains.fields)
     noise = mass**2 * (weights**2 * step_squares(weights) * variances).sum(-1)
     advantage = ((teacher_weights(weights, chains) - weights) * rates).sum(-1)
-    per_teacher = ((ideal * directions).sum(-1), (directions**2).sum(-1), advantage)
     return Sums(
-        *((values * weight).sum((-1, -2)).T for values in per_teacher),
-        (((ideal**2).sum(-1) - noise) * weight).sum((-1, -2)),
-        weight.sum((-1, -2)),
-        (chains.length + counts.tokens).sum(1),
+        inner=((ideal * directions).sum(-1) * weight).sum((-1, -2)).T,
+        direction_square=((directions**2).sum(-1) * weight).sum((-1, -2)).T,
+        advantage=(advantage * weight).sum((-1, -2)).T,
+        ideal_square=(((ideal**2).sum(-1) - noise) * weight).sum((-1, -2)),
+        nodes=weight.sum((-1, -2)),
+        tokens=(chains.length + counts.tokens).sum(1),
     )

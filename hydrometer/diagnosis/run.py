@@ -162,6 +162,7 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
+        by_outcomes=instruments.ranks_by_outcomes,
         warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,
     )

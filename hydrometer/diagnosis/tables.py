@@ -138,13 +138,18 @@ def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit
                 "token": [texts[token_id] for token_id in scores.token_id.tolist()],
                 "student_logprob": scores.student_logprob,
                 "student_rank": scores.student_rank,
+                "node_weight": state.node_weights[path.rollout_id][scores.position],
             }
-            for _, path, scores in _paths(states)
+            for state, path, scores in _paths(states)
         ],
-        TABLES["candidates"],
+        TABLES["candidates"] | {"node_weight": pl.Float64},
     )
-    enough = pl.col("visits") >= instruments.config.min_visits
-    return add_success(listed, visit_log).with_columns(kept=enough & pl.col("student_logprob").is_not_null())
+    enough = (pl.col("visits") >= instruments.config.min_visits) & (pl.col("node_weight") > 0.0)
+    return (
+        add_success(listed, visit_log)
+        .with_columns(kept=enough & pl.col("student_logprob").is_not_null())
+        .drop("node_weight")
+    )
 
 
 def _teacher_scores(

@@ -1,6 +1,6 @@
 """A few nodes out of many, likelier where they weigh more, and the weights that make their sums unbiased for all.
 
-    pi_t = min(1, c size_t) with sum_t pi_t = count,     weight_t = 1 / pi_t  (Horvitz-Thompson),  E sum w_t x_t = sum x_t
+    pi_t = min(1, c size_t) with sum_t pi_t = count,   weight_t = 1 / pi_t (Horvitz-Thompson),   E sum w_t x_t = sum x_t
 
 Systematic sampling: one random start u, and a node is taken where the running sum of pi passes u, u + 1, ... Neighbours
 rarely come together, so that the choice reaches from the first node to the last, and it never looks at an outcome.

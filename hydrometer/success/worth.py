@@ -2,10 +2,10 @@
 
 A candidate matters where the ideal direction moves it by at least `THRESHOLD`:
 
-    |g_j| = M w_j |S_j - sum_k w_k S_k| >= THRESHOLD        (w: student probability over the node's candidates, M its sum)
+    |g_j| = M w_j |S_j - sum_k w_k S_k| >= THRESHOLD      (w: student probability over the node's candidates, M its sum)
 
-It can't where M w_j (1 - w_j) is below that, whatever the success rates. Elsewhere delta_j = S_j - sum_k w_k S_k is 0 at
-seven nodes in ten and N(0, 0.2^2) at the others, a prior that is kept wide, and the counts say it with a normal error:
+It can't where M w_j (1 - w_j) is below that, whatever the success rates. Elsewhere delta_j = S_j - sum_k w_k S_k is 0
+for seven candidates in ten and N(0, 0.2^2) for the others before anything is counted; counts have a normal error:
 
     P(|g_j| >= THRESHOLD | counts) = P(not 0 | counts) P(M w_j |delta_j| >= THRESHOLD | counts, not 0)
 

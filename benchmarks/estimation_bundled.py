@@ -1,7 +1,7 @@
 """The bundled family as a problem with known truth: two large diagnoses that are made once, and drawn from.
 
-`reference`: one path per question, 100 visits for every candidate. Its rates are taken for true, and branches draw their
-outcomes from them. `paths`: 24 scored on-policy paths per question, from which outcomes draw theirs.
+`reference`: one path per question, 100 visits for every candidate. Its rates are taken for true, and branches draw
+their outcomes from them. `paths`: 24 scored on-policy paths per question, from which outcomes draw theirs.
 A run is questions drawn with replacement; its truth is the reference's exact pooled cosine.
 """
 
@@ -157,10 +157,8 @@ def _groups(values: Array, size: int) -> Array:
 
 def _repeated(strategy: Windowed, chains: Chains, seed: int) -> Sums:
     """The same with independent branches in place of groups."""
-    rngs = [np.random.default_rng([seed, repeat]) for repeat in range(REPEATS)]
-    return Sums(
-        *(np.stack(values, axis=1) for values in zip(*(strategy.measure(chains, rng) for rng in rngs), strict=True))
-    )
+    found = [strategy.measure(chains, np.random.default_rng([seed, repeat])) for repeat in range(REPEATS)]
+    return Sums(*(np.stack(values, axis=1) for values in zip(*found, strict=True)))
 
 
 def _of(sums: Sums, kept: list[int]) -> Sums:

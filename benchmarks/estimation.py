@@ -18,8 +18,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, the package is one folder up
 
 from benchmarks.estimation_bundled import bundled_choice
-
-from benchmarks.estimation_coverage import coverage_tables
+from benchmarks.estimation_coverage import coverage_tables, decide
 from benchmarks.estimation_curves import Point, curve_of, measure_population, token_ratios
 from benchmarks.estimation_map import MapPoint, map_counts, map_point, matters, tokens_at, windowed_counts
 from benchmarks.estimation_problems import Population
@@ -122,6 +121,14 @@ def coverage(*, quick: bool) -> dict[str, dict[str, list[int]]]:
         share = found.held / found.given if found.given else float("nan")
         print(f"| {setting} | {share:.1%} | {found.given} of {found.runs} | {found.width:.2f} |", flush=True)
         table[setting] = [found.held, found.given]
+    if not quick:
+        print("\n| true pooled cosines | questions | tokens | runs that recommend | wrongly |\n|---|---|---|---|---|")
+        for cosines in ((0.12, 0.02, 0.01, 0.0), (0.05, 0.05, 0.01, 0.0), (0.0, 0.0, 0.0, 0.0)):
+            for questions in (128, 512):
+                made = decide(cosines, questions, 200, 6)
+                name = ", ".join(f"{value:g}" for value in cosines)
+                cells = (f"{made.tokens:.0f}", f"{made.recommended} of {made.runs}", f"{made.wrong}")
+                print(f"| {name} | {questions} | {' | '.join(cells)} |", flush=True)
     return {"coverage": table}
 
 

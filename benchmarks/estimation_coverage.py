@@ -12,10 +12,14 @@ import numpy as np
 from benchmarks.estimation_curves import Truth, measure_population
 from benchmarks.estimation_problems import Array, Population
 from benchmarks.estimation_strategies import Outcomes, Strategy, Sums, Windowed
+from hydrometer.alignment.choice import RECOMMEND_AT, Arm, Evidence, rank_arms
 from hydrometer.alignment.intervals import jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS
 
 QUESTIONS = (8, 20, 50)
+OUTCOME_QUESTIONS = (20, 50, 200)
+"""Outcomes are spread over more questions: 200 of them cost less than one of the published protocol."""
+EPSILON = 0.02
 VISITS = (4, 20, 100)
 TEACHERS = (2, 8)
 
@@ -68,6 +72,33 @@ def coverage_tables(blocks: int, runs: int) -> Iterator[tuple[str, Covered]]:
             population = Population(cosines, 900 + teachers, blocks, paths=paths)
             truth, measured, _ = measure_population(population, [strategy for _, strategy in designed], 3)
             for (name, _), sums in zip(designed, measured, strict=True):
-                for questions in QUESTIONS:
+                for questions in QUESTIONS if paths == 1 else OUTCOME_QUESTIONS:
                     rng = np.random.default_rng([teachers, questions])
                     yield f"questions={questions} {name} teachers={teachers}", cover(sums, truth, questions, runs, rng)
+
+
+class Decisions(NamedTuple):
+    """Of runs that rank by outcomes."""
+
+    recommended: int
+    wrong: int
+    """The recommended arm is truly more than epsilon below the best."""
+    runs: int
+    tokens: float
+
+
+def decide(cosines: tuple[float, ...], questions: int, runs: int, blocks: int) -> Decisions:
+    """How often the tool's own ranking recommends an arm, and how often wrongly."""
+    population = Population(cosines, 77 + round(1000 * cosines[0]), blocks)
+    truth, measured, _ = measure_population(population, [Outcomes(4, 1, 4)], 5)
+    terms, rng = jackknife_terms(measured[0]), np.random.default_rng(9)
+    arms = tuple(Arm(str(index), "reverse_kl", (), False, (index, 0)) for index in range(len(cosines)))
+    recommended, wrong = 0, 0
+    for _ in range(runs):
+        drawn = terms[rng.choice(len(terms), size=questions, replace=False)]
+        ranking = rank_arms(Evidence(arms, drawn, 0, 0, 0, (), True), epsilon=EPSILON, rng=rng)
+        sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
+        values = [0.0 if line.arm is None else float(truth.cosine[line.arm.place[0]]) for line in sure]
+        recommended += bool(sure)
+        wrong += any(value < truth.cosine.max() - EPSILON - 1e-9 for value in values)
+    return Decisions(recommended, wrong, runs, float(measured[0].tokens.mean() * questions))

@@ -99,6 +99,8 @@ class Evidence(NamedTuple):
     lost_nodes: int
     lost_questions: int
     unranked: tuple[Arm, ...]
+    is_length_apart: bool
+    """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
 
 
 def gather_evidence(
@@ -136,7 +138,21 @@ def gather_evidence(
         lost_nodes=int(is_used.sum() - is_shared.sum()),
         lost_questions=len(np.unique(labels.question[is_used])) - int(has_nodes.sum()),
         unranked=tuple(arm for arm in wanted if arm not in ranked),
+        is_length_apart=measured is not None,
     )
+
+
+def _at_full_length(sums: Float[np.ndarray, "question arm term"]) -> Float[np.ndarray, "question arm term"]:
+    """Sums with one question left out, but |g|^2 of all of them.
+
+    It scales all arms alike, so that its noise, where independent of theirs, cannot change their order: only epsilon is
+    taken at the estimate.
+    """
+    total = sums.sum(0)
+    copies = total - sums
+    for name in ("ideal_square", "noise"):
+        copies[..., TERMS.index(name)] = total[..., TERMS.index(name)]
+    return copies
 
 
 def _put_length(sums: Float[np.ndarray, "question arm term"], questions: Sequence[str], measured: QuestionSums) -> None:
@@ -156,7 +172,8 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator) -
     pooled = jackknife(metric.value, evidence.sums, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
     intervals = [*map(interval_of, pooled.low, pooled.high), None]
     estimate = np.append(pooled.value, 0.0)
-    deviations = _deviations(pooled.left_out)
+    left_out = metric.value(_at_full_length(evidence.sums)) if evidence.is_length_apart else pooled.left_out
+    deviations = _deviations(left_out)
     probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]

@@ -35,14 +35,16 @@ PARTS = ("choose", "map", "coverage", "bundled")
 def choose(*, quick: bool) -> dict[str, float]:
     """Regret of the choice; geometric means of the ratios of tokens at equal regret."""
     own = [Windowed(n, n) for n in (OWN_SETTINGS[:3] if quick else OWN_SETTINGS)]
-    on_policy = [OnPolicy(n) for n in ((64,) if quick else (4, 16, 64, 200))]
+    on_policy = [OnPolicy(n) for n in ((64,) if quick else (16, 64, 200))]
     ideas: list[Strategy] = [Outcomes(4, 1, 4), ChosenNodes(8, 2)]
-    ideas += [] if quick else [Outcomes(1), Outcomes(4), Outcomes(4, 2, 2), ChosenNodes(4, 2), ChosenNodes(8, 4)]
+    if not quick:
+        ideas += [Outcomes(1), Outcomes(4), Outcomes(4, baseline="half"), Outcomes(4, baseline="true value")]
+        ideas += [Outcomes(4, 2, 2), ChosenNodes(4, 2), ChosenNodes(8, 4)]
     strategies: list[Strategy] = [PUBLISHED, *own, *on_policy, *ideas]
     ratios: dict[str, list[float]] = {}
     for gap in GAPS:
         for seed in (0,) if quick else (0, 1):
-            population = Population((0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 8 if quick else 16)
+            population = Population((0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 8)
             truth, measured, offsets = measure_population(population, strategies, 7)
             curves = [curve_of(sums, truth, 2000 if quick else 6000, 1) for sums in measured]
             _print_curves(f"Gap {gap:g}, population {seed}", strategies, curves, offsets)
@@ -100,9 +102,11 @@ def advice_map(*, quick: bool) -> dict[str, float]:
             curves[f"windowed, {share:.0%} of the pairs"] = found
         found = [map_point(chains, map_counts(chains, Map(n), rng), mattering) for n in (10, 20, 40, 80, 160)]
         curves["map"] = found
-        print(f"\nMap, {len(mattering)} paths, {mattering.sum() / len(mattering):.1f} mattering candidates each\n")
+        print(f"\nMap, {len(mattering)} paths, {mattering.sum() / len(mattering):.1f} mattering candidates each")
+        print("(in brackets: with path tokens estimated from the next node too)\n")
         for name, curve in curves.items():
-            print(f"{name}: " + " | ".join(f"{p.tokens:.0f} tokens: {p.error:.3f}" for p in curve))
+            cells = (f"{p.tokens:.0f} tokens: {p.error:.3f} ({p.backed_up:.3f})" for p in curve)
+            print(f"{name}: " + " | ".join(cells))
         *windowed, own = curves.values()
         for point in own[1:]:
             costs = [tokens_at(curve, point.error) for curve in windowed]
@@ -124,8 +128,7 @@ def coverage(*, quick: bool) -> dict[str, dict[str, list[int]]]:
     if not quick:
         print("\n| true pooled cosines | questions | tokens | runs that recommend | wrongly |\n|---|---|---|---|---|")
         for cosines in ((0.12, 0.02, 0.01, 0.0), (0.05, 0.05, 0.01, 0.0), (0.0, 0.0, 0.0, 0.0)):
-            for questions in (128, 512):
-                made = decide(cosines, questions, 200, 6)
+            for questions, made in decide(cosines, (128, 512), 100, 4):
                 name = ", ".join(f"{value:g}" for value in cosines)
                 cells = (f"{made.tokens:.0f}", f"{made.recommended} of {made.runs}", f"{made.wrong}")
                 print(f"| {name} | {questions} | {' | '.join(cells)} |", flush=True)

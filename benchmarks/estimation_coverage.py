@@ -87,18 +87,19 @@ class Decisions(NamedTuple):
     tokens: float
 
 
-def decide(cosines: tuple[float, ...], questions: int, runs: int, blocks: int) -> Decisions:
-    """How often the tool's own ranking recommends an arm, and how often wrongly."""
+def decide(cosines: tuple[float, ...], sizes: Sequence[int], runs: int, blocks: int) -> Iterator[tuple[int, Decisions]]:
+    """How often the tool's own ranking recommends an arm, and how often wrongly, by the number of questions."""
     population = Population(cosines, 77 + round(1000 * cosines[0]), blocks)
     truth, measured, _ = measure_population(population, [Outcomes(4, 1, 4)], 5)
     terms, rng = jackknife_terms(measured[0]), np.random.default_rng(9)
     arms = tuple(Arm(str(index), "reverse_kl", (), False, (index, 0)) for index in range(len(cosines)))
-    recommended, wrong = 0, 0
-    for _ in range(runs):
-        drawn = terms[rng.choice(len(terms), size=questions, replace=False)]
-        ranking = rank_arms(Evidence(arms, drawn, 0, 0, 0, (), True), epsilon=EPSILON, rng=rng)
-        sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
-        values = [0.0 if line.arm is None else float(truth.cosine[line.arm.place[0]]) for line in sure]
-        recommended += bool(sure)
-        wrong += any(value < truth.cosine.max() - EPSILON - 1e-9 for value in values)
-    return Decisions(recommended, wrong, runs, float(measured[0].tokens.mean() * questions))
+    for questions in sizes:
+        recommended, wrong = 0, 0
+        for _ in range(runs):
+            drawn = terms[rng.choice(len(terms), size=questions, replace=False)]
+            ranking = rank_arms(Evidence(arms, drawn, 0, 0, 0, (), True), epsilon=EPSILON, rng=rng)
+            sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
+            values = [0.0 if line.arm is None else float(truth.cosine[line.arm.place[0]]) for line in sure]
+            recommended += bool(sure)
+            wrong += any(value < truth.cosine.max() - EPSILON - 1e-9 for value in values)
+        yield questions, Decisions(recommended, wrong, runs, float(measured[0].tokens.mean() * questions))

@@ -26,6 +26,8 @@ class MapPoint(NamedTuple):
     tokens: float
     """Per path, without the path itself."""
     error: float
+    backed_up: float
+    """The error if the rate of the path's token is also taken from the node that it leads to."""
 
 
 def matters(chains: Chains) -> NDArray[np.bool_]:
@@ -75,8 +77,31 @@ def map_point(chains: Chains, counts: Counts, mattering: NDArray[np.bool_]) -> M
     """Cost and error."""
     seen = counts.visits > 0
     rates = np.where(seen, counts.successes / np.maximum(counts.visits, 1), 0.5)
-    squares: Array = (rates - chains.rates[..., :-1])[mattering] ** 2
-    return MapPoint(float(counts.tokens.mean()), float(np.sqrt(squares.mean())))
+    found = (rates, back_up(chains, counts, rates))
+    errors = [float(np.sqrt(((own - chains.rates[..., :-1])[mattering] ** 2).mean())) for own in found]
+    return MapPoint(float(counts.tokens.mean()), *errors)
+
+
+def back_up(chains: Chains, counts: Counts, rates: Array) -> Array:
+    """Rates with that of the path's token averaged with the value of the next node, by inverse variance.
+
+    The value is sum p S over the visited candidates, which takes those that are no candidates to be like them.
+    """
+    better = rates.copy()
+    variances = np.maximum(rates * (1.0 - rates), 0.02) / np.maximum(counts.visits, 0.25)
+    seen = (counts.visits > 0) & is_listed(chains)
+    for position in range(rates.shape[2] - 2, -1, -1):
+        p = chains.probabilities[:, :, position + 1, :-1] * seen[:, :, position + 1]
+        mass = p.sum(-1)
+        weights = p / np.maximum(mass, 1e-9)[..., None]
+        value = (weights * better[:, :, position + 1]).sum(-1)
+        noise = (weights**2 * variances[:, :, position + 1]).sum(-1) + (1.0 - mass) ** 2 * 0.05
+        for question, path in np.argwhere((mass > 0.5) & (chains.token[:, :, position] < rates.shape[-1])):
+            at = (question, path, position, chains.token[question, path, position])
+            share = variances[at] / (variances[at] + noise[question, path])
+            better[at] += share * (value[question, path] - better[at])
+            variances[at] *= 1.0 - share
+    return better
 
 
 def tokens_at(curve: Sequence[MapPoint], error: float) -> float:

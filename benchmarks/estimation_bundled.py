@@ -6,6 +6,7 @@ A run is questions drawn with replacement; its truth is the reference's exact po
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -56,7 +57,7 @@ def bundled_choice(cache: Path) -> dict[str, float]:
     return result
 
 
-def _made(folder: Path, **options: object) -> Path:
+def _made(folder: Path, **options: Any) -> Path:
     """The run in a folder; made first if it is not there."""
     if not (folder / "summary.json").exists():
         diagnose(out=folder, teacher=TEACHERS, objective=[OBJECTIVE], questions=32, seed=77, resume=True, **options)
@@ -137,7 +138,7 @@ def _path_sums(folder: Path, teachers: list[str]) -> Sums:
     per_node = (taken_scores(kept.weights, directions, taken) * surprise, (directions**2).sum(-1))
     shape = (questions.height, -1)
     inner, square = (
-        np.stack([np.bincount(place, row, minlength=len(keys)) for row in values], axis=1).reshape(
+        np.stack([np.bincount(place, row, minlength=len(keys)).astype(np.float64) for row in values], axis=1).reshape(
             *shape, len(teachers)
         )
         for values in per_node

@@ -153,7 +153,16 @@ def _draw_truth(population: Population, rng: np.random.Generator) -> Chains:
     remaining = np.where(is_node, length[..., None] - np.arange(MAX_LENGTH) - 1.0, 0.0)
     no_fields = np.zeros((0, *p[..., :-1].shape))
     return Chains(
-        p, rates, is_candidate, is_node, values, tokens, rng.random(shape) < final, remaining, length * 1.0, no_fields
+        p,
+        rates,
+        is_candidate,
+        is_node,
+        values,
+        tokens,
+        rng.random(shape) < final,
+        remaining,
+        length.astype(np.float64),
+        no_fields,
     )
 
 

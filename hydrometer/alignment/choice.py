@@ -7,6 +7,7 @@ All ranked arms are scored on the questions and nodes that they share, so that a
 easier ones. Arms with identical directions are one arm with several names; reference objectives are not ranked.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -75,6 +76,19 @@ class Ranking(NamedTuple):
     """Arms that would be ranked but have no node at all."""
     factor: float
     """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
+    needed: float
+    """Probability of being within epsilon of the best that a recommendation takes."""
+
+    @property
+    def recommended(self) -> Ranked | None:
+        """The best arm that is sure enough; None where none is."""
+        return next((line for line in self.lines if line.p_within_epsilon >= self.needed), None)
+
+    def more_tokens(self, spent: int) -> int | None:
+        """Generated tokens beyond those `spent` that would separate the best arm; None where that is unknown."""
+        if not spent or not math.isfinite(self.factor):  # where nothing was sampled, sampling has no price
+            return None
+        return math.ceil((self.factor - 1.0) * spent)
 
 
 def merge_arms(teachers: Sequence[str], objectives: Mapping[str, ObjectiveInfo]) -> list[Arm]:
@@ -165,8 +179,11 @@ def _put_length(sums: Float[np.ndarray, "question arm term"], questions: Sequenc
             sums[place, :, term] = own
 
 
-def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator) -> Ranking:
-    """Rank the arms together with `no teacher`."""
+def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, needed: float = RECOMMEND_AT) -> Ranking:
+    """Rank the arms together with `no teacher`.
+
+    `needed` is the probability of being within epsilon that a recommendation takes here (see `looks`).
+    """
     metric = METRICS["pooled_cosine"]
     everywhere = np.ones(evidence.sums.shape[:2], dtype=bool)
     pooled = jackknife(metric.value, evidence.sums, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
@@ -174,7 +191,7 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator) -
     estimate = np.append(pooled.value, 0.0)
     left_out = metric.value(_at_full_length(evidence.sums)) if evidence.is_length_apart else pooled.left_out
     deviations = _deviations(left_out)
-    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
+    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng, needed)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]
     reasons = [*(_why_unscored(row) for row in evidence.sums.sum(0)), None]
@@ -188,6 +205,7 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator) -
         lost_questions=evidence.lost_questions,
         unranked=evidence.unranked,
         factor=factor,
+        needed=needed,
     )
 
 
@@ -220,8 +238,9 @@ def separate_arms(
     deviations: Float[np.ndarray, "question scored"],
     epsilon: float,
     rng: np.random.Generator,
+    needed: float = RECOMMEND_AT,
 ) -> tuple[Float[np.ndarray, " scored"], float]:
-    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach 0.95.
+    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach `needed`.
 
     With k times the questions the covariance is taken to be 1/k of today's at the same estimates, with kQ - 1 degrees
     of freedom: the standard error of a mean over questions falls as 1/sqrt(k), whatever each question's visits are.
@@ -243,16 +262,16 @@ def separate_arms(
     now = probabilities(1.0)
     best = int(np.argmax(estimate[usable]))
     unknown[usable] = now
-    if now[best] >= RECOMMEND_AT:
+    if now[best] >= needed:
         return unknown, 1.0
     low, high = 1.0, 2.0
-    while probabilities(high)[best] < RECOMMEND_AT:
+    while probabilities(high)[best] < needed:
         low, high = high, high * 2.0
         if high > MAX_FACTOR:
             return unknown, float("nan")
     for _ in range(6):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if probabilities(middle)[best] >= RECOMMEND_AT else (middle, high)
+        low, high = (low, middle) if probabilities(middle)[best] >= needed else (middle, high)
     return unknown, high
 
 

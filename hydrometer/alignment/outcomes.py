@@ -13,14 +13,14 @@ does not vary, so it says nothing about those splits. It gives sums over nodes; 
 quadratic in S: it still needs branches.
 """
 
-from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
 from hydrometer.alignment.arrays import NODE_KEYS, KeptNodes, pack_fields, pack_nodes
-from hydrometer.alignment.choice import Evidence, ObjectiveInfo, gather_evidence
+from hydrometer.alignment.choice import Evidence, gather_evidence
 from hydrometer.alignment.contributions import label_nodes
 from hydrometer.alignment.metrics import TERMS
 from hydrometer.alignment.scores import MIN_DIRECTION_NORM, compute_arm_scores
@@ -47,31 +47,29 @@ def taken_scores(
     return np.where(taken >= 0, own - (weights * directions).sum(-1), 0.0)
 
 
-def outcome_evidence(
-    study: Study,
-    nodes: pl.DataFrame,
-    candidates: pl.DataFrame,
-    teacher_scores: pl.DataFrame,
-    questions: pl.DataFrame,
-    objectives: Mapping[str, ObjectiveInfo],
-) -> Evidence:
+class ScoredPaths(NamedTuple):
+    """Tables of a run whose paths were scored everywhere."""
+
+    nodes: pl.DataFrame
+    candidates: pl.DataFrame
+    teacher_scores: pl.DataFrame
+    """With a column `field:NAME` per objective."""
+    questions: pl.DataFrame
+    """For `rollouts` and `correct` of the base rollouts."""
+
+
+def outcome_evidence(study: Study, scored: ScoredPaths) -> Evidence:
     """What arms are ranked by: g.d and |d|^2 at every scored node of every path, |g|^2 from the measured nodes.
 
-    All candidates that the student can sample count here, however often they were visited.
-
-    Args:
-        study: of the measured nodes, whose weights stand for all nodes of the question's paths.
-        nodes: `nodes.parquet`.
-        candidates: `candidates.parquet`.
-        teacher_scores: with a column `field:NAME` per objective.
-        questions: `questions.parquet`, for the base rollouts.
-        objectives: name -> direction key and whether it is a reference.
+    All candidates that the student can sample count here, however often they were visited. The weights of the measured
+    nodes, those of `study`, have to stand for all nodes of the question's paths.
     """
+    nodes, candidates, teacher_scores, questions = scored
     mine = candidates.filter(pl.col("continuation") == study.continuation).with_columns(
         kept=pl.col("student_logprob").is_not_null(), success_rate=pl.lit(0.0), success_variance=pl.lit(0.0)
     )
     kept = pack_nodes(mine)
-    scores = compute_arm_scores(kept, pack_fields(kept, teacher_scores, study.teachers, list(objectives)))
+    scores = compute_arm_scores(kept, pack_fields(kept, teacher_scores, study.teachers, study.fields.objectives))
     taken, surprise = path_columns(kept, nodes, questions)
     inner = taken_scores(kept.weights, scores.directions, taken) * surprise
     moves = scores.direction_norm >= MIN_DIRECTION_NORM

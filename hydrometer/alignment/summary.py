@@ -8,7 +8,6 @@ float is finite, or null with a reason beside it.
                         objectives={"reverse_kl": ObjectiveInfo("reverse_kl")}, controls={}, cost={})
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +28,7 @@ from hydrometer.alignment.choice import (
 )
 from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
-from hydrometer.alignment.outcomes import outcome_evidence
+from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
 from hydrometer.alignment.study import Study, build_study
 from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
 from hydrometer.types import NO_TEACHER, STUDENT
@@ -52,6 +51,7 @@ def summarise(
     cost: Mapping[str, int | float],
     epsilon: float = EPSILON,
     by_outcomes: bool = False,
+    needed: float = RECOMMEND_AT,
     warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -72,19 +72,16 @@ def summarise(
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
         epsilon: arms this close to the best are as good as it.
         by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
+        needed: probability that a recommendation takes; higher where the run has looked before (see `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
     """
     names = candidates["continuation"].unique().sort().to_list()
     studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
-    rankings: dict[str, Ranking] = {}
-    for study in studies:
-        evidence = (
-            outcome_evidence(study, nodes, candidates, teacher_scores, questions, objectives)
-            if by_outcomes
-            else gather_evidence(study.arms, study.scores, study.terms, study.labels)
-        )
-        rankings[study.continuation] = rank_arms(evidence, epsilon=epsilon, rng=np.random.default_rng(seed))
+    scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
+    rankings = {
+        study.continuation: rank_study(study, scored, epsilon=epsilon, needed=needed, seed=seed) for study in studies
+    }
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
@@ -117,6 +114,15 @@ def summarise(
 _NO_VERDICT = {"recommendation": None, "more_tokens": None, "verdict": "Nothing to rank: no candidate was counted."}
 
 
+def rank_study(study: Study, scored: ScoredPaths | None, *, epsilon: float, needed: float, seed: int) -> Ranking:
+    """The ranking of one continuation, as its summary will have it; by outcomes where `scored` paths are given."""
+    if scored is None:
+        evidence = gather_evidence(study.arms, study.scores, study.terms, study.labels)
+    else:
+        evidence = outcome_evidence(study, scored)
+    return rank_arms(evidence, epsilon=epsilon, rng=np.random.default_rng(seed), needed=needed)
+
+
 def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
     return {
         "teacher": line.arm.teacher if line.arm else NO_TEACHER,
@@ -131,17 +137,13 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
 
 def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
-    sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
-    if sure:
-        sentence = recommendation_sentence(sure[0], ranking, epsilon, continuation)
-        entry = _ranking_entry(sure[0], continuation)
+    if sure := ranking.recommended:
+        sentence = recommendation_sentence(sure, ranking, epsilon, continuation)
+        entry = _ranking_entry(sure, continuation)
         chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
-        chosen |= {"probability": sure[0].p_within_epsilon, "sentence": sentence}
+        chosen |= {"probability": sure.p_within_epsilon, "sentence": sentence}
         return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
-    spent = cost.get("generated_tokens")
-    more = None
-    if spent and math.isfinite(ranking.factor):  # where nothing was sampled, sampling has no price
-        more = math.ceil((ranking.factor - 1.0) * spent)
+    more = ranking.more_tokens(int(cost.get("generated_tokens", 0)))
     return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}
 
 

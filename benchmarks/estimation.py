@@ -35,16 +35,24 @@ PARTS = ("choose", "map", "coverage", "bundled")
 def choose(*, quick: bool) -> dict[str, float]:
     """Regret of the choice; geometric means of the ratios of tokens at equal regret."""
     own = [Windowed(n, n) for n in (OWN_SETTINGS[:3] if quick else OWN_SETTINGS)]
-    on_policy = [OnPolicy(n) for n in ((64,) if quick else (16, 64, 200))]
-    ideas: list[Strategy] = [Outcomes(4, 1, 4), ChosenNodes(8, 2)]
+    on_policy = [OnPolicy(n) for n in ((16, 64) if quick else (16, 64, 200))]
+    ideas: list[Strategy] = [Outcomes(8, 1, 4), ChosenNodes(8, 2)]
     if not quick:
-        ideas += [Outcomes(1), Outcomes(4), Outcomes(4, baseline="half"), Outcomes(4, baseline="true value")]
+        ideas += [
+            Outcomes(4, 1, 4),
+            Outcomes(1),
+            Outcomes(4),
+            Outcomes(4, baseline="half"),
+            Outcomes(4, baseline="true value"),
+        ]
         ideas += [Outcomes(4, 2, 2), ChosenNodes(4, 2), ChosenNodes(8, 4)]
     strategies: list[Strategy] = [PUBLISHED, *own, *on_policy, *ideas]
     ratios: dict[str, list[float]] = {}
     for gap in GAPS:
         for seed in (0,) if quick else (0, 1):
-            population = Population((0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 8)
+            population = Population(
+                (0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 5 if quick else 8, paths=8
+            )
             truth, measured, offsets = measure_population(population, strategies, 7)
             curves = [curve_of(sums, truth, 2000 if quick else 6000, 1) for sums in measured]
             _print_curves(f"Gap {gap:g}, population {seed}", strategies, curves, offsets)

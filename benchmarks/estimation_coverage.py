@@ -61,12 +61,12 @@ def cover(sums: Sums, truth: Truth, questions: int, runs: int, rng: np.random.Ge
 
 
 def coverage_tables(blocks: int, runs: int) -> Iterator[tuple[str, Covered]]:
-    """Every setting: fixed visits, and the outcomes of four paths with |g| from one node."""
+    """Every setting: fixed visits, and the outcomes of eight paths with |g| from one node."""
     for teachers in TEACHERS:
         cosines = (0.05, 0.02, *(0.0,) * (teachers - 2))
         designs: tuple[tuple[int, Sequence[tuple[str, Strategy]]], ...] = (
             (1, [(f"visits={n}", Windowed(n, n)) for n in VISITS]),
-            (4, [("outcomes", Outcomes(4, 1, 4))]),
+            (8, [("outcomes", Outcomes(8, 1, 4))]),
         )
         for paths, designed in designs:
             population = Population(cosines, 900 + teachers, blocks, paths=paths)
@@ -89,8 +89,8 @@ class Decisions(NamedTuple):
 
 def decide(cosines: tuple[float, ...], sizes: Sequence[int], runs: int, blocks: int) -> Iterator[tuple[int, Decisions]]:
     """How often the tool's own ranking recommends an arm, and how often wrongly, by the number of questions."""
-    population = Population(cosines, 77 + round(1000 * cosines[0]), blocks)
-    truth, measured, _ = measure_population(population, [Outcomes(4, 1, 4)], 5)
+    population = Population(cosines, 77 + round(1000 * cosines[0]), blocks, paths=8)
+    truth, measured, _ = measure_population(population, [Outcomes(8, 1, 4)], 5)
     terms, rng = jackknife_terms(measured[0]), np.random.default_rng(9)
     arms = tuple(Arm(str(index), "reverse_kl", (), False, (index, 0)) for index in range(len(cosines)))
     for questions in sizes:

@@ -69,7 +69,7 @@ class MeasuringOptions(OptionGroup):
     rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates (choose: 2)."""
     paths: int = Field(default=1, ge=1)
-    """On-policy rollouts per question whose nodes are analysed, never counted (choose: 4)."""
+    """On-policy rollouts per question whose nodes are analysed, never counted (choose: 8)."""
     nodes_per_path: int | None = Field(default=None, ge=1)
     """Most nodes of a path that are analysed, spread evenly over it; each stands for its share (default: all)."""
     demos: int = Field(default=8, ge=0)
@@ -110,7 +110,7 @@ class MeasuringOptions(OptionGroup):
 
 
 _BY_ALLOCATION: Mapping[str, Mapping[str, int]] = {
-    "choose": {"rollouts": 2, "paths": 4, "visits": 4, "min_visits": 2},
+    "choose": {"rollouts": 2, "paths": 8, "visits": 4, "min_visits": 2},
     "map": {"visits": 40, "min_visits": 4},
 }
 """Defaults that differ from those of the other allocations."""

@@ -89,7 +89,7 @@ def test_a_rollout_is_its_seeds_whoever_shares_its_batch(model: Model):
 def test_the_same_request_twice_in_a_batch_gives_the_same_rollout(model: Model):
     request = SampleRequest(PROMPT, (3,), 8)
     first, other, second = sample(model, [request, request._replace(seed=9), request])
-    assert first == second
+    assert_same(first, second)
     assert first.token_ids != other.token_ids
 
 

@@ -1,7 +1,7 @@
 """Everything that decides a diagnosis. Each field is a flag of `hydrometer diagnose` and a key of its TOML file."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -57,9 +57,8 @@ class MeasuringOptions(OptionGroup):
     """With --rollouts-from: a response whose reward is above this is correct."""
 
     goal: Literal["both", "choose", "map"] = "both"
-    """What is wanted: a choice between the arms (looks at the ranking as questions come in, and stops when it is
-    decided), a map of every token's effect (no stop before all questions are measured), or both (the same without a
-    preference in what is sampled)."""
+    """What is wanted: a choice between the arms at the least cost (looks at the ranking as questions come in, and stops
+    when it is decided), a map of the tokens that matter, or both, with every candidate measured alike."""
     budget: str | None = None
     """Most that sampling may cost, as 200k tokens, 5000 rollouts or 10 minutes; what is there by then is reported."""
 
@@ -128,6 +127,7 @@ class DiagnoseConfig(
 
     def follow_goal(self) -> "DiagnoseConfig":
         """With the options that follow from the goal, where they were not given."""
-        if self.goal == "choose" and "questions" not in self.model_fields_set:
-            return self.model_copy(update={"questions": _MOST_QUESTIONS_OF_A_CHOICE})
-        return self
+        follows: dict[str, Any] = {} if self.goal == "both" else {"allocation": self.goal}
+        if self.goal == "choose":
+            follows["questions"] = _MOST_QUESTIONS_OF_A_CHOICE
+        return self.model_copy(update={k: v for k, v in follows.items() if k not in self.model_fields_set})

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from hydrometer.models.causal import warp_logprobs
@@ -14,9 +14,8 @@ from hydrometer.models.packing import packed_weights
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling.decoding import start_rows_of
 from hydrometer.sampling.drawing import draw_tokens
-from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, room, settled
+from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, numbers, room, settled
 from hydrometer.sampling.rows import Rows, StartRows
-from hydrometer.sampling.seeding import uniforms
 from hydrometer.sampling.shared_prefix import SharedPrefixRows
 
 _BATCH_BYTES = 1 << 30
@@ -73,13 +72,17 @@ class TransformersSampler:
 
     def _bytes(self, request: SampleRequest, context: tuple[int, ...], trunk: tuple[int, ...]) -> int:
         """What a row adds to a batch whose last trunk is given: keys and values, and what becomes of its logits."""
+        is_shared = self.start_rows is SharedPrefixRows and trunk[: len(context)] == context
+        tokens = room(request, self.settings) + (0 if is_shared else len(context))
+        return tokens * self._bytes_per_token + 24 * self.model.output_size
+
+    @cached_property
+    def _bytes_per_token(self) -> int:
+        """Of keys and values."""
         config = self.model.network.config.get_text_config()
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        is_shared = self.start_rows is SharedPrefixRows and trunk[: len(context)] == context
-        tokens = room(request, self.settings) + (0 if is_shared else len(context))
-        cache = 2 * config.num_hidden_layers * heads * width * tokens * self.model.network.dtype.itemsize
-        return cache + 24 * self.model.output_size
+        return 2 * config.num_hidden_layers * heads * width * self.model.network.dtype.itemsize
 
 
 class _Batch:
@@ -98,8 +101,8 @@ class _Batch:
         self.contexts = [(*request.prompt_ids, *request.prefix_ids) for request in requests]
         self.limits = np.array([room(request, settings) for request in requests])
         steps, device = int(self.limits.max()), model.device
-        numbers = np.stack([uniforms(request.seed, steps) for request in requests], axis=1)
-        self.uniforms = torch.from_numpy(numbers).to(device)
+        by_row = np.stack([numbers(request, steps) for request in requests], axis=1)
+        self.uniforms = torch.from_numpy(by_row).to(device)
         self.token_ids = torch.zeros(steps, len(requests), dtype=torch.int64, device=device)
         self.logprobs = torch.zeros(steps, len(requests), dtype=torch.float32, device=device)
         self.is_end = torch.zeros(model.output_size, dtype=torch.bool, device=device)
@@ -121,12 +124,8 @@ class _Batch:
         rows = torch.arange(len(self.contexts), device=device)
         is_open = torch.ones_like(rows, dtype=torch.bool)
         for step in range(len(self.token_ids)):
-            logits = decoded.step(inputs)[:, : self.model.vocab_size]
-            # the edge of a nucleus falls where the scoring pass, which is in float64, will find it
-            exact = logits.float() if self.settings.warp.top_p >= 1.0 else logits.double()
-            inputs, drawn_logprobs = draw_tokens(
-                warp_logprobs(exact, self.settings.warp), self.uniforms[step].index_select(0, rows)
-            )
+            logits = self._warped(decoded.step(inputs)[:, : self.model.vocab_size])
+            inputs, drawn_logprobs = draw_tokens(logits, self.uniforms[step].index_select(0, rows))
             self.token_ids[step].index_copy_(0, rows, inputs)
             self.logprobs[step].index_copy_(0, rows, drawn_logprobs.float())
             is_open &= ~self.is_end[inputs]
@@ -141,6 +140,14 @@ class _Batch:
                 kept = _with_holes_filled(is_open, n_open)
                 decoded.keep(kept)
                 rows, inputs, is_open = rows[kept], inputs[kept], is_open[kept]
+
+    def _warped(self, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
+        """The log-probabilities that are drawn from, up to a constant of each row."""
+        warp = self.settings.warp
+        if warp.top_p >= 1.0:
+            return logits.float() / warp.temperature if warp.temperature != 1.0 else logits.float()
+        # the edge of a nucleus falls where the scoring pass, which is in float64, will find it
+        return warp_logprobs(logits.double(), warp)
 
     def _continuations(self) -> list[Continuation]:
         """Each row up to its first end of sequence, or its limit."""

@@ -12,7 +12,7 @@ def test_a_number_falls_on_the_token_whose_share_of_the_line_it_lies_in(number: 
     expected = next(token for token in range(6) if number < sum(probs[: token + 1]))
     token_ids, logprobs = draw_tokens(torch.tensor([probs]).log(), torch.tensor([number], dtype=torch.float64))
     assert token_ids.tolist() == [expected]
-    assert logprobs.exp().tolist() == [probs[expected]]
+    assert logprobs.exp().tolist() == pytest.approx([probs[expected]], rel=1e-6)
 
 
 def test_a_total_that_rounds_below_one_never_drops_off_the_end():
@@ -40,3 +40,14 @@ def test_a_large_vocabulary_is_drawn_from_as_from_one_line(vocab: int):
     torch.testing.assert_close(drawn.exp(), shares[0, token_ids] / 2**20, check_dtype=False)
     singles = torch.cat([draw_tokens(logprobs[i : i + 1], numbers[i : i + 1])[0] for i in range(50)])
     assert torch.equal(singles, token_ids[:50])
+
+
+def test_logits_need_no_normalising():
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(64, 700, generator=generator) * 5
+    numbers = torch.rand(64, generator=generator, dtype=torch.float64)
+    token_ids, logprobs = draw_tokens(logits + 300.0 * torch.randn(64, 1, generator=generator), numbers)
+    exact = logits.double().log_softmax(-1)
+    expected = torch.searchsorted(exact.exp().cumsum(-1), numbers[:, None], right=True)
+    assert torch.equal(token_ids, expected[:, 0])
+    torch.testing.assert_close(logprobs, exact.gather(-1, expected)[:, 0], atol=2e-4, rtol=0.0, check_dtype=False)

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from benchmarks.study_arms import ARMS, COSTS, DONE, teacher_folder
 from hydrometer.artifacts import read_table
 from hydrometer.evaluation.comparison import pool_seeds
-from hydrometer.evaluation.statistics import Estimate, t_quantile
+from hydrometer.evaluation.statistics import Estimate
 
 LAST_STEPS = 5
 """Steps whose mean is a metric's value at the end."""
@@ -108,14 +108,14 @@ class Change(NamedTuple):
 
     start: float
     end: float
-    reach: float | None
-    """Half the 95 % interval of the end over seeds (t); None with one seed."""
+    lowest: float
+    """End of the seed where it is lowest; an interval from three seeds, of which one may collapse, would say less."""
+    highest: float
 
 
 def estimate_change(starts: Float[np.ndarray, " seed"], ends: Float[np.ndarray, " seed"]) -> Change:
     """From the value of every seed before and after."""
-    spread = t_quantile(len(ends) - 1) * float(ends.std(ddof=1)) / len(ends) ** 0.5 if len(ends) > 1 else None
-    return Change(float(starts.mean()), float(ends.mean()), spread)
+    return Change(*(float(value) for value in (starts.mean(), ends.mean(), ends.min(), ends.max())))
 
 
 def metric_change(out: Path, name: str, seeds: Sequence[int], metric: str) -> Change:

@@ -1,7 +1,7 @@
 """The study's tables in Markdown.
 
 Differences are paired by question and seed; intervals are 95 %, for other seeds and other questions. A metric is shown
-at the first step and as its mean over the last five, with half its interval over seeds.
+at the first step and as its mean over the last five steps, with the lowest and highest seed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -84,9 +84,8 @@ def _metric(out: Path, arm: str, name: str) -> str:
 def _change(found: Change) -> str:
     if np.isnan(found.end):
         return NOTHING
-    return f"{_number(found.start)} → {_number(found.end)}" + (
-        "" if found.reach is None else f" ± {_number(found.reach)}"
-    )
+    spread = f" ({_number(found.lowest)} to {_number(found.highest)})" if found.lowest < found.highest else ""
+    return f"{_number(found.start)} → {_number(found.end)}{spread}"
 
 
 def _number(value: float) -> str:

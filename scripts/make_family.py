@@ -1,10 +1,11 @@
 """Make the bundled family from a seed: tokenizer, training runs, checkpoints, and the card with what was measured.
 
     python scripts/make_family.py                  # everything, in two processes of one thread each
-    python scripts/make_family.py --runs expert    # one training run (the card is measured again)
-    python scripts/make_family.py --measure-only
+    python scripts/make_family.py --runs expert    # one training run; its members are measured again
+    python scripts/make_family.py --measure-only   # all members; with --runs those of some runs
 
 The whole takes under an hour of CPU. The same seed gives the same family on the same machine and library versions.
+Members are compared with the student, and `expert-rl` is made from it: after `--runs student` remake that one too.
 """
 
 import argparse
@@ -12,40 +13,63 @@ import json
 import multiprocessing
 import os
 import shutil
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 # One thread per process, set before torch and tokenizers are loaded.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
-from family.members import LONG_STUDENT, RUNS, SEED
+from family.members import LONG_STUDENT, RUNS, SEED, run_of
+from family.reward import RewardPlan, train_by_reward
 from family.tokenizer import build_tokenizer
-from family.training import Progress, train
+from family.training import train
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen3ForCausalLM
 
 FAMILY_FOLDER = Path(__file__).parent.parent / "hydrometer" / "models" / "family"
 
 
+def train_all(runs: Sequence[str], bundled: Path, scratch: Path, *, processes: int) -> None:
+    """Carry out training runs side by side; one that begins with a member waits for the run that makes it."""
+    futures: dict[str, Future[None]] = {}
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for name in sorted(runs, key=list(RUNS).index):
+            plan = RUNS[name].plan
+            if isinstance(plan, RewardPlan) and (before := run_of(plan.start)) in futures:
+                futures[before].result()
+            futures[name] = pool.submit(run_training, name, bundled, scratch)
+        for future in futures.values():
+            future.result()
+
+
 def run_training(name: str, bundled: Path, scratch: Path) -> None:
     """Carry out one training run and save its members; what is not bundled goes to `scratch`."""
     torch.set_num_threads(1)
-    run = RUNS[name]
+    plan = RUNS[name].plan
     tokenizer = build_tokenizer(SEED)
 
-    def save(model: Qwen3ForCausalLM, progress: Progress) -> None:
-        member = run.members[progress.step]
+    def save(model: Qwen3ForCausalLM, record: dict[str, Any]) -> None:
+        member = RUNS[name].members[record["step"]]
         folder = (scratch if member == LONG_STUDENT else bundled) / member
         save_member(model, tokenizer, folder)
-        record = {"run": name, "step": progress.step, "tokens": progress.tokens, "cpu_s": round(progress.cpu_s)}
-        record |= {"loss_nats": round(progress.loss, 4), "plan": asdict(run.plan)}
-        del record["plan"]["snapshots"]  # the keys of `Run.members`, and no part of how a member came to be
-        (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        print(f"{name}: saved {member} at step {progress.step}", flush=True)
+        whole = {"run": name, **record, "plan": asdict(plan)}
+        whole["plan"].pop("snapshots", None)  # the keys of `Run.members`, and no part of how a member came to be
+        (folder / "training.json").write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        print(f"{name}: saved {member} at step {record['step']}", flush=True)
 
-    train(run.plan, tokenizer, on_snapshot=save, log=lambda text: print(f"{name}: {text}", flush=True))
+    def log(text: str) -> None:
+        print(f"{name}: {text}", flush=True)
+
+    if isinstance(plan, RewardPlan):
+        work = scratch / f"{name}-run"
+        shutil.rmtree(work, ignore_errors=True)
+        save(*train_by_reward(plan, bundled / plan.start, work))
+    else:
+        train(plan, tokenizer, on_snapshot=lambda model, progress: save(model, progress.as_json()), log=log)
 
 
 def save_member(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
@@ -77,15 +101,11 @@ def main() -> None:
     parser.add_argument("--no-measure", action="store_true")
     options = parser.parse_args()
     if not options.measure_only:
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(options.processes, mp_context=context) as pool:
-            futures = [pool.submit(run_training, name, options.out, options.scratch) for name in options.runs]
-            for future in futures:
-                future.result()
+        train_all(options.runs, options.out, options.scratch, processes=options.processes)
     if not options.no_measure:
         from family.measure import measure_family
 
-        measure_family(options.out, options.scratch, processes=options.processes)
+        measure_family(options.out, options.scratch, options.runs, processes=options.processes)
 
 
 if __name__ == "__main__":

@@ -97,4 +97,8 @@ def _spec(name: str, card: Mapping[str, Any]) -> str:
 
 def _origin(training: Mapping[str, Any]) -> str:
     amount = f"{training['tokens']:,} tokens, {training['cpu_s']:,} CPU s"
-    return f"run {training['run']}, step {training['step']:,}, {amount}"
+    text = f"run {training['run']}, step {training['step']:,}, {amount}"
+    if "rollouts" in training:
+        plan = training["plan"]
+        text += f", {training['rollouts']:,} rollouts, from {plan['start']} by {plan['objective']}"
+    return text

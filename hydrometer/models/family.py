@@ -7,7 +7,7 @@ from typing import Any
 from hydrometer.errors import UnknownNameError
 
 _FOLDER = Path(__file__).parent / "family"
-FAMILY = ("student", "student-large", "expert", "other-pattern", "early")
+FAMILY = ("student", "student-large", "expert", "expert-rl", "other-pattern", "early")
 """Members, as `bundled:NAME`."""
 
 

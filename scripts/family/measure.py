@@ -56,6 +56,17 @@ class Effort:
     max_response_tokens: int = 120
     seed: int = SEED
 
+    def as_json(self) -> dict[str, Any]:
+        """As the card says it."""
+        return {
+            "split": "diagnose",
+            "questions": self.questions,
+            "samples_bare": self.bare_samples,
+            "samples_in_context": self.context_samples,
+            "temperature": 1.0,
+            "intervals": "95 %, t over questions; gains paired by question; demonstrations are the student's rollouts",
+        }
+
 
 class Sampled(NamedTuple):
     """Responses to the questions under one context; a question without a prompt has none."""
@@ -218,34 +229,47 @@ def _remark_share(sampled: Sampled) -> float:
     return sum(text.startswith(REFERENCE_REMARK) for text in texts) / len(texts)
 
 
-def measure_family(bundled: Path, scratch: Path, *, processes: int, effort: Effort | None = None) -> None:
-    """Measure every member that is there and write `family.json` beside them."""
+def measure_family(
+    bundled: Path, scratch: Path, runs: Sequence[str], *, processes: int, effort: Effort | None = None
+) -> None:
+    """Measure the members of `runs` that are there and write `family.json` beside them.
+
+    What the card says of other members stays, unless the student is among those measured (all are compared with it) or
+    the card was measured with another effort: then everyone is measured.
+    """
     effort = effort or Effort()
-    names = [name for run in RUNS.values() for name in run.members.values()]
-    folders = {name: (scratch if name == LONG_STUDENT else bundled) / name for name in names}
-    there = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    folders = {
+        member: (scratch if member == LONG_STUDENT else bundled) / member
+        for run in RUNS.values()
+        for member in run.members.values()
+    }
+    chosen = {member for name in runs for member in RUNS[name].members.values()}
+    kept = {} if "student" in chosen else _measured_before(bundled / "family.json", effort)
+    wanted = {n: f for n, f in folders.items() if f.is_dir() and (n in chosen or n not in kept)}
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        futures = {n: pool.submit(measure_member, f, folders["student"], effort) for n, f in there.items()}
+        futures = {n: pool.submit(measure_member, f, folders["student"], effort) for n, f in wanted.items()}
         measured = {name: future.result() for name, future in futures.items()}
+    measured = {name: member for name, member in {**kept, **measured}.items() if name in folders}
     long_student = measured.pop(LONG_STUDENT, None)
     card = {
         "task": ChainTask().name,
         "seed": SEED,
         "made_by": "python scripts/make_family.py",
-        "measured_on": {
-            "split": "diagnose",
-            "questions": effort.questions,
-            "samples_bare": effort.bare_samples,
-            "samples_in_context": effort.context_samples,
-            "temperature": 1.0,
-            "intervals": "95 %, t over questions; gains paired by question; demonstrations are the student's rollouts",
-        },
+        "measured_on": effort.as_json(),
         "bytes": sum(member["bytes"] for member in measured.values()),
         "training_cpu_s": training_cpu_s(measured, long_student),
         "members": dict(sorted(measured.items())),
         "not_bundled": {LONG_STUDENT: long_student} if long_student else {},
     }
     (bundled / "family.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+def _measured_before(card_path: Path, effort: Effort) -> dict[str, dict[str, Any]]:
+    """What the card says of each member, where it was measured with this effort."""
+    if not card_path.is_file():
+        return {}
+    card = json.loads(card_path.read_text(encoding="utf-8"))
+    return {**card["members"], **card["not_bundled"]} if card["measured_on"] == effort.as_json() else {}
 
 
 def training_cpu_s(measured: dict[str, dict[str, Any]], long_student: dict[str, Any] | None) -> int:

@@ -1,8 +1,12 @@
-"""Who is in the family, and how each is trained. A run yields one member, or several as it goes on."""
+"""Who is in the family, and how each is trained. A run yields one member, or several as it goes on.
+
+A run with a `Plan` begins with random weights; one with a `RewardPlan` begins with a member of a run named before it.
+"""
 
 from typing import NamedTuple
 
 from family.corpus import Mixture
+from family.reward import RewardPlan
 from family.training import Plan, Size
 
 SEED = 20
@@ -14,7 +18,7 @@ LARGE = Size(hidden=160, layers=3, heads=5, feed_forward=480)
 class Run(NamedTuple):
     """One training run and the members that are saved from it, by step."""
 
-    plan: Plan
+    plan: Plan | RewardPlan
     members: dict[int, str]
 
 
@@ -38,5 +42,14 @@ RUNS: dict[str, Run] = {
         Plan(MIDDLE, steps=1000, seed=SEED + 3),
         {1000: "student-large"},
     ),
+    "expert-rl": Run(
+        RewardPlan(start="student", steps=150, num_generations=8, seed=0),
+        {150: "expert-rl"},
+    ),
 }
 """In an order that lets two processes end at about the same time."""
+
+
+def run_of(member: str) -> str:
+    """The name of the run that makes a member."""
+    return next(name for name, run in RUNS.items() if member in run.members.values())

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Int
@@ -65,6 +65,11 @@ class Progress(NamedTuple):
     cpu_s: float
     loss: float
     """Nats per trained token, mean over the last 50 steps."""
+
+    def as_json(self) -> dict[str, Any]:
+        """As it is recorded beside a member."""
+        told = {"step": self.step, "tokens": self.tokens, "cpu_s": round(self.cpu_s)}
+        return told | {"loss_nats": round(self.loss, 4)}
 
 
 def build_model(size: Size, tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:

@@ -19,6 +19,11 @@ MEMBER = {
     "gains": {"answer": {"value": 0.125, "interval": [0.05, 0.2], "questions": 20}},
     "training": {"run": "expert", "step": 4000, "tokens": 8_192_000, "cpu_s": 900},
 }
+REWARDED = MEMBER["training"] | {
+    "run": "reward",
+    "rollouts": 1280,
+    "plan": {"start": "student", "objective": "dr_grpo"},
+}
 CARD = {
     "task": "bundled:chain",
     "seed": 5,
@@ -32,7 +37,7 @@ CARD = {
         "temperature": 1.0,
         "intervals": "95 %",
     },
-    "members": {"expert": MEMBER, "student": MEMBER | {"gains": {}}},
+    "members": {"expert": MEMBER, "expert-rl": MEMBER | {"training": REWARDED}, "student": MEMBER | {"gains": {}}},
     "not_bundled": {"long-student": MEMBER},
 }
 
@@ -98,7 +103,9 @@ def test_the_family_is_printed_with_intervals_gains_and_origin(
     for text in ("46 [40, 50]", "0.12M", "+12 ±8", "-\n", "run expert, step 4,000", "seed 5"):
         assert text in said.out
     assert max(map(len, said.out.splitlines()[:12])) <= 80
-    assert "bundled:expert:" in said.out
+    assert "bundled:expert: run expert, step 4,000, 8,192,000 tokens, 900 CPU s\n" in said.out
+    assert "bundled:expert-rl: run reward, step 4,000" in said.out
+    assert "900 CPU s, 1,280 rollouts, from student by dr_grpo\n" in said.out
     assert "long-student (not bundled):" in said.out
     assert json.loads(run(["models", "--json"]).out) == CARD
 

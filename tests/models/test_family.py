@@ -14,17 +14,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from hydrometer.models import FAMILY, family_folder, read_family_card
 from hydrometer.models.transformers_model import TransformersModel, load_model
+from hydrometer.recipes.runner import read_recipe
 from hydrometer.sampling.protocol import SampleRequest, SamplingSettings
 from hydrometer.sampling.seeding import rollout_seed
 from hydrometer.sampling.transformers_sampler import TransformersSampler
 from hydrometer.tasks.chain import CHECK_RULE, STEP_COUNTS, ChainTask
 from hydrometer.teachers.contexts import FRAMES, apply_frame
 from hydrometer.teachers.filler import blank_text
+from hydrometer.training import TrainConfig
 from hydrometer.types import Message, Question
 
 SIZE_LIMIT = 12_000_000
-"""Bytes of the whole family, with `STUDENT_SIZED` still to come."""
-STUDENT_SIZED = 1
+"""Bytes of the whole family."""
 MESSAGES = [
     {"role": "system", "content": "Check every step."},
     {"role": "user", "content": "Work out 47+8-3*2."},
@@ -96,8 +97,7 @@ def test_a_member_is_an_ordinary_folder_that_loads_offline(name: str, monkeypatc
 def test_the_family_is_small_and_the_card_knows_every_member() -> None:
     folder = family_folder("student").parent
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    student = sum(path.stat().st_size for path in family_folder("student").iterdir())
-    assert total + STUDENT_SIZED * student <= SIZE_LIMIT
+    assert total <= SIZE_LIMIT
     card = read_family_card()
     assert set(card["members"]) == set(FAMILY)
     for name in FAMILY:
@@ -198,6 +198,32 @@ def test_the_card_holds_what_the_family_promises() -> None:
     assert 0.02 < student["reference_remark_share"] < 0.9
     assert members["early"]["accuracy"]["value"] < student["accuracy"]["value"]
     assert card["training_cpu_s"] <= 3600
+
+
+def test_outcome_reward_made_the_student_better_and_left_its_way_of_writing() -> None:
+    members = read_family_card()["members"]
+    student, rewarded = members["student"], members["expert-rl"]
+    assert rewarded["parameters"] == student["parameters"]
+    assert rewarded["accuracy"]["interval"][0] >= student["accuracy"]["value"] + 0.25
+    assert rewarded["parsed_share"] >= 0.95
+    overlap = {name: members[name]["top4_overlap_with_student"] for name in members}
+    assert overlap["expert-rl"]["interval"][0] > overlap["other-pattern"]["interval"][1]
+    assert overlap["expert-rl"]["value"] < 1.0
+    assert rewarded["gains"]["wrong_answer"]["interval"][1] < 0
+
+
+def test_the_rewarded_member_is_made_from_this_student_with_the_settings_of_the_recipe() -> None:
+    record = read_family_card()["members"]["expert-rl"]["training"]
+    recipe = read_recipe("rlvr_teacher")
+    stage = recipe.stages[0]
+    assert record["start_fingerprint"] == load("student").fingerprint
+    assert record["plan"]["start"] == "student"
+    assert [record["plan"]["objective"]] == stage["objective"]
+    assert record["plan"]["task"] == recipe.options["task"]
+    assert record["plan"]["seed"] == recipe.options["seed"]
+    assert record["plan"]["num_generations"] == stage["num_generations"]
+    assert record["step"] == record["plan"]["steps"] == recipe.options["reward_steps"]
+    assert record["rollouts"] == record["step"] * record["plan"]["num_generations"] * TrainConfig().prompts_per_step
 
 
 @pytest.mark.slow

@@ -46,6 +46,8 @@ class Question:
     """A well-formed answer that is not correct (the control context `wrong_answer`)."""
     teacher_id: str | None = None
     """Which teacher the data set names for this question, where it names one."""
+    problem: str | None = None
+    """The problem alone, without the words that the task puts around it; None where the data brought a whole prompt."""
 
 
 class Score(NamedTuple):

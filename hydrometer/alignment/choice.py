@@ -7,6 +7,7 @@ All ranked arms are scored on the questions and nodes that they share, so that a
 easier ones. Arms with identical directions are one arm with several names; reference objectives are not ranked.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -75,6 +76,19 @@ class Ranking(NamedTuple):
     """Arms that would be ranked but have no node at all."""
     factor: float
     """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
+    needed: float
+    """Probability of being within epsilon of the best that a recommendation takes."""
+
+    @property
+    def recommended(self) -> Ranked | None:
+        """The best arm that is sure enough; None where none is."""
+        return next((line for line in self.lines if line.p_within_epsilon >= self.needed), None)
+
+    def more_tokens(self, spent: int) -> int | None:
+        """Generated tokens beyond those `spent` that would separate the best arm; None where that is unknown."""
+        if not spent or not math.isfinite(self.factor):  # where nothing was sampled, sampling has no price
+            return None
+        return math.ceil((self.factor - 1.0) * spent)
 
 
 def merge_arms(teachers: Sequence[str], objectives: Mapping[str, ObjectiveInfo]) -> list[Arm]:
@@ -98,8 +112,12 @@ def rank_arms(
     *,
     epsilon: float,
     rng: np.random.Generator,
+    needed: float = RECOMMEND_AT,
 ) -> Ranking:
-    """Rank the arms that are not references, together with `no teacher`."""
+    """Rank the arms that are not references, together with `no teacher`.
+
+    `needed` is the probability of being within epsilon that a recommendation takes here (see `looks`).
+    """
     wanted = [arm for arm in arms if not arm.reference]
     ranked = [arm for arm in wanted if scores.is_present[arm.place].any()]
     presence = np.array([scores.is_present[arm.place] for arm in ranked], dtype=bool).reshape(
@@ -117,7 +135,7 @@ def rank_arms(
     intervals = [*map(interval_of, pooled.low, pooled.high), None]
     estimate = np.append(pooled.value, 0.0)
     deviations = _deviations(pooled.left_out)
-    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng)
+    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng, needed)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*ranked, None]
     reasons = [*(_why_unscored(row) for row in chosen.sum(0)), None]
@@ -132,6 +150,7 @@ def rank_arms(
         lost_questions=used_questions - n_questions,
         unranked=tuple(arm for arm in wanted if arm not in ranked),
         factor=factor,
+        needed=needed,
     )
 
 
@@ -164,8 +183,9 @@ def separate_arms(
     deviations: Float[np.ndarray, "question scored"],
     epsilon: float,
     rng: np.random.Generator,
+    needed: float = RECOMMEND_AT,
 ) -> tuple[Float[np.ndarray, " scored"], float]:
-    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach 0.95.
+    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach `needed`.
 
     With k times the questions the covariance is taken to be 1/k of today's at the same estimates, with kQ - 1 degrees
     of freedom: the standard error of a mean over questions falls as 1/sqrt(k), whatever each question's visits are.
@@ -187,16 +207,16 @@ def separate_arms(
     now = probabilities(1.0)
     best = int(np.argmax(estimate[usable]))
     unknown[usable] = now
-    if now[best] >= RECOMMEND_AT:
+    if now[best] >= needed:
         return unknown, 1.0
     low, high = 1.0, 2.0
-    while probabilities(high)[best] < RECOMMEND_AT:
+    while probabilities(high)[best] < needed:
         low, high = high, high * 2.0
         if high > MAX_FACTOR:
             return unknown, float("nan")
     for _ in range(6):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if probabilities(middle)[best] >= RECOMMEND_AT else (middle, high)
+        low, high = (low, middle) if probabilities(middle)[best] >= needed else (middle, high)
     return unknown, high
 
 

@@ -8,7 +8,6 @@ float is finite, or null with a reason beside it.
                         objectives={"reverse_kl": ObjectiveInfo("reverse_kl")}, controls={}, cost={})
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -49,6 +48,7 @@ def summarise(
     controls: Mapping[str, str],
     cost: Mapping[str, int | float],
     epsilon: float = EPSILON,
+    needed: float = RECOMMEND_AT,
     warnings: Sequence[str] = (),
     seed: int = 0,
 ) -> dict[str, Any]:
@@ -68,12 +68,13 @@ def summarise(
         controls: teacher -> its control teacher.
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
         epsilon: arms this close to the best are as good as it.
+        needed: probability that a recommendation takes; higher where the run has looked before (see `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
     """
     names = candidates["continuation"].unique().sort().to_list()
     studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
-    rankings = {study.continuation: _ranking(study, epsilon, seed) for study in studies}
+    rankings = {study.continuation: rank_study(study, epsilon=epsilon, needed=needed, seed=seed) for study in studies}
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
@@ -105,9 +106,10 @@ def summarise(
 _NO_VERDICT = {"recommendation": None, "more_tokens": None, "verdict": "Nothing to rank: no candidate was counted."}
 
 
-def _ranking(study: Study, epsilon: float, seed: int) -> Ranking:
+def rank_study(study: Study, *, epsilon: float, needed: float, seed: int) -> Ranking:
+    """The ranking of one continuation, as its summary will have it."""
     rng = np.random.default_rng(seed)
-    return rank_arms(study.arms, study.scores, study.terms, study.labels, epsilon=epsilon, rng=rng)
+    return rank_arms(study.arms, study.scores, study.terms, study.labels, epsilon=epsilon, rng=rng, needed=needed)
 
 
 def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
@@ -124,17 +126,13 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
 
 def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
-    sure = [line for line in ranking.lines if line.p_within_epsilon >= RECOMMEND_AT]
-    if sure:
-        sentence = recommendation_sentence(sure[0], ranking, epsilon, continuation)
-        entry = _ranking_entry(sure[0], continuation)
+    if sure := ranking.recommended:
+        sentence = recommendation_sentence(sure, ranking, epsilon, continuation)
+        entry = _ranking_entry(sure, continuation)
         chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
-        chosen |= {"probability": sure[0].p_within_epsilon, "sentence": sentence}
+        chosen |= {"probability": sure.p_within_epsilon, "sentence": sentence}
         return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
-    spent = cost.get("generated_tokens")
-    more = None
-    if spent and math.isfinite(ranking.factor):  # where nothing was sampled, sampling has no price
-        more = math.ceil((ranking.factor - 1.0) * spent)
+    more = ranking.more_tokens(int(cost.get("generated_tokens", 0)))
     return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}
 
 

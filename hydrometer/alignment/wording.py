@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from hydrometer.alignment.choice import RECOMMEND_AT, Ranked, Ranking
+from hydrometer.alignment.choice import Ranked, Ranking
 from hydrometer.alignment.intervals import MIN_QUESTIONS
 from hydrometer.alignment.scores import NO_DIRECTION
 
@@ -63,8 +63,8 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
     price = "an unknown number of" if more_tokens is None else f"about {more_tokens:,}"
     return (
         f"Not separated yet: {name_of(best)} leads, but is within {epsilon:g} of the best with probability "
-        f"{best.p_within_epsilon:.2f} only ({RECOMMEND_AT:g} is asked for). If today's scores are right it would take "
-        f"{price} more generated tokens, spent on further questions, to tell."
+        f"{best.p_within_epsilon:.2f} only ({ranking.needed:.3g} is asked for). If today's scores are right it would "
+        f"take {price} more generated tokens, spent on further questions, to tell."
     )
 
 

@@ -20,6 +20,7 @@ def diagnose(
     resume: bool = False,
     no_check: bool = False,
     dry_run: bool = False,
+    profile: bool = False,
     config: Path | None = None,
     json: bool = False,
     quiet: bool = False,
@@ -34,17 +35,21 @@ def diagnose(
         resume: Go on with the run in --out.
         no_check: Skip the check of models, templates and sampler that comes first (see hydrometer check).
         dry_run: Print the expected tokens, time and memory, and stop.
+        profile: Print where the time went, by stage, and how much of it inside the models.
         config: TOML file with any of these options; flags win over it.
         json: Print summary.json on stdout; everything else goes to stderr.
         quiet: Plain lines without a progress display.
     """
     del config  # read before parsing, see cli.main
+    from hydrometer.cli.profile import print_profile
     from hydrometer.cli.progress import build_progress
     from hydrometer.cli.quiet_loading import silence_loading_bars
     from hydrometer.cli.summary import print_plan, print_summary
     from hydrometer.diagnosis.plan import plan_run
     from hydrometer.diagnosis.run import run_diagnosis
     from hydrometer.diagnosis.setup import build_instruments
+    from hydrometer.models.transformers_model import TransformersModel
+    from hydrometer.runs.stopwatch import time_forward_passes
 
     if resume and out is None:
         raise SpecError("--resume goes on with a run that is there: name its folder with --out DIR")
@@ -58,9 +63,13 @@ def diagnose(
             sys.stdout.write(json_format.dumps(plan._asdict()) + "\n")
         return
     folder = out or Path("runs") / f"{datetime.now():%Y-%m-%d-%H%M%S}"  # noqa: DTZ005 - the user's own clock
-    with build_progress(quiet=quiet) as progress:
+    models = instruments.models.values() if profile else ()
+    timed = [model.network for model in models if isinstance(model, TransformersModel)]
+    with build_progress(quiet=quiet) as progress, time_forward_passes(timed) as watch:
         progress.note(f"Run folder: {folder}")
         result = run_diagnosis(instruments, folder, resume=resume, check=not no_check, progress=progress)
     print_summary(result, screen)
+    if profile:
+        print_profile(result.stages, watch, screen)
     if json:
         sys.stdout.write(json_format.dumps(result.summary, allow_nan=False) + "\n")

@@ -2,7 +2,7 @@
 
 import json as json_format
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +14,9 @@ from rich.text import Text
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
 from hydrometer.evaluation.wording import percent
+
+_WIDTH = 60
+"""Characters of a candidate that are shown."""
 
 
 def recipe(
@@ -75,7 +78,9 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
 
     say(f"\n{result['recipe']}: {result['summary']}")
     for name, stage in result["stages"].items():
-        if "kept" in stage:
+        if "choice" in stage:
+            _print_choice(name, stage, say)
+        elif "kept" in stage:
             say(f"  {name:<14} {stage['kept']} of {stage['written']} answers kept")
         elif "accuracy" in stage:
             say(f"  {name:<14} accuracy {percent(stage['accuracy'])}")
@@ -86,3 +91,13 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
         difference = percent(pair["difference"], signed=True)
         say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
     say(f"Folder: {folder}")
+
+
+def _print_choice(name: str, stage: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    for number, candidate in enumerate(stage["candidates"], start=1):
+        found = candidate[stage["measure"]]
+        interval = "" if found["low"] is None else f" [{found['low']:.3f}, {found['high']:.3f}]"
+        shown = repr(candidate["value"])
+        said = f"{stage['measure'].replace('_', ' ')} {found['value']:.3f}{interval}"
+        say(f"  {name:<14} {number}. {said}  {shown if len(shown) <= _WIDTH else shown[:_WIDTH] + '...'}")
+    say(f"  {'':<14} {stage['sentence']}")

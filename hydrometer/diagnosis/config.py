@@ -27,6 +27,8 @@ DEMO_TEACHERS = (
 )
 """What a run without --teacher compares: the bundled teachers, and the student with contexts, each with its control."""
 
+_MOST_QUESTIONS_OF_A_CHOICE = 200
+
 Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
@@ -53,8 +55,16 @@ class MeasuringOptions(OptionGroup):
     correct_above: float = 0.5
     """With --rollouts-from: a response whose reward is above this is correct."""
 
+    goal: Literal["both", "choose", "map"] = "both"
+    """What is wanted: a choice between the arms (looks at the ranking as questions come in, and stops when it is
+    decided), a map of every token's effect (no stop before all questions are measured), or both (the same without a
+    preference in what is sampled)."""
+    budget: str | None = None
+    """Most that sampling may cost, as 200k tokens, 5000 rollouts or 10 minutes; what is there by then is reported."""
+
     questions: int = Field(default=20, ge=1)
-    """How many questions of the task's diagnose split (with --rollouts-from the default is all of the file)."""
+    """How many questions of the task's diagnose split (default with --goal choose: as many as it takes, at
+    most 200; with --rollouts-from: all of the file)."""
     rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates."""
     paths: int = Field(default=1, ge=1)
@@ -99,3 +109,9 @@ class DiagnoseConfig(
     MachineOptions, TeacherPromptingOptions, SamplingOptions, MeasuringOptions, TaskOptions, ArmOptions
 ):
     """One diagnosis. The groups follow one another from the last to the first."""
+
+    def follow_goal(self) -> "DiagnoseConfig":
+        """With the options that follow from the goal, where they were not given."""
+        if self.goal == "choose" and "questions" not in self.model_fields_set:
+            return self.model_copy(update={"questions": _MOST_QUESTIONS_OF_A_CHOICE})
+        return self

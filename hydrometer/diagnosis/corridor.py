@@ -3,21 +3,23 @@
     choose questions -> base, path and demo rollouts -> teacher contexts -> scores of the paths -> branches -> rewards
     -> rollouts with contexts
 
-The first two steps fall away where rollouts are given (`given`); those of another run bring their branches too.
+The first two steps fall away where rollouts are given (`given`); those of another run bring their branches too. A run
+that is to choose goes through all steps with a group of questions at a time, and stops when it has chosen (`looking`).
 
 Every step that costs model time is a journalled round (`rounds`); everything else is recomputed from those.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
-from hydrometer.diagnosis.given.states import Disagreement, compare_verdicts, take_given
+from hydrometer.diagnosis.given.states import compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
+from hydrometer.diagnosis.looking import look, plan_looks
+from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
@@ -32,53 +34,50 @@ from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
 
 _FEWEST_BRANCHES = 64
 """Branches of one question that are sampled together: every batch computes the prefixes of its questions anew."""
-
-
-@dataclass(slots=True)
-class Measurement:
-    """All that sampling and scoring found."""
-
-    states: list[QuestionState] = field(default_factory=list)
-    piloted: int = 0
-    """Questions that pilot rollouts looked at (0 without a pilot)."""
-    left_out: list[str] = field(default_factory=list)
-    """Ids of the questions whose pilot success rate was out of range."""
-    not_needed: list[str] = field(default_factory=list)
-    """Ids of the questions that the pilot found fit after enough others."""
-    pilot_failures: list[tuple[str, VerifierFailure]] = field(default_factory=list)
-    """Question id and reason of every pilot rollout that the verifier could not grade."""
-    disagreement: Disagreement | None = None
-    """Of the verifier with the rewards of given rollouts."""
-
-    def sampler_gaps(self) -> np.ndarray:
-        """|log p of the sampling pass - log p of the scoring pass|, in nats, at every token of every path."""
-        gaps = [
-            np.abs(state.scores[path_id].sampled_logprob - np.asarray(logprobs))
-            for state in self.states
-            for path_id, logprobs in state.sampler_logprobs.items()
-        ]
-        joined = np.concatenate(gaps) if gaps else np.zeros(0)
-        return joined[np.isfinite(joined)]  # rounding can put a sampled token outside the scoring pass's nucleus
+_BUDGETED_ROUND = 128
+"""Branches between two looks at the budget. No other number may depend on it: a larger one goes on with the run."""
 
 
 def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Measurement:
-    """Sample, score and branch until the allocation has nothing left to ask for."""
+    """Sample, score and branch until nothing is left to ask for, the choice is made, or the budget is spent."""
     found = Measurement()
     if instruments.given is not None:
-        found.states = take_given(instruments.given, instruments)
-        found.disagreement = compare_verdicts(instruments, rounds, progress, found.states)
-    else:
-        questions = _choose_questions(instruments, rounds, progress, found)
-        found.states = [open_question(instruments.student, question) for question in questions]
-        _sample_on_policy(instruments, rounds, progress, found)
-    build_contexts(instruments, rounds, progress, found.states)
-    _score_paths(instruments, rounds, progress, found)
-    for state in found.states:
-        state.grow_tree()
-    _sample_branches(instruments, rounds, progress, found)
-    score_rewards(instruments, rounds, progress, found.states)
-    sample_in_context(instruments, rounds, progress, found.states)
+        states = take_given(instruments.given, instruments)
+        found.disagreement = compare_verdicts(instruments, rounds, progress, states)
+        _measure_questions(instruments, rounds, progress, found, states)
+        return found
+    questions = _choose_questions(instruments, rounds, progress, found)
+    looks = plan_looks(instruments, len(questions))
+    for count in looks.questions:
+        states = [open_question(instruments.student, question) for question in questions[len(found.states) : count]]
+        _sample_on_policy(instruments, rounds, progress, states)
+        _measure_questions(instruments, rounds, progress, found, states)
+        if len(looks.questions) > 1:
+            found.looks.append(look(instruments, found.states, rounds.cost, looks.needed))
+            progress.note(str(found.looks[-1]))
+            if found.looks[-1].is_decided:
+                break
+        if found.is_budget_spent:
+            break
     return found
+
+
+def _measure_questions(
+    instruments: Instruments,
+    rounds: Rounds,
+    progress: Progress,
+    found: Measurement,
+    states: Sequence[QuestionState],
+) -> None:
+    """All that follows the on-policy rollouts of some questions, which then belong to what was found."""
+    found.states += states
+    build_contexts(instruments, rounds, progress, states)
+    _score_paths(instruments, rounds, progress, states)
+    for state in states:
+        state.grow_tree()
+    found.is_budget_spent = _sample_branches(instruments, rounds, progress, states)
+    score_rewards(instruments, rounds, progress, states)
+    sample_in_context(instruments, rounds, progress, states)
 
 
 def _choose_questions(
@@ -155,15 +154,17 @@ def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
     }
 
 
-def _sample_on_policy(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
+def _sample_on_policy(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> None:
     orders = [
         _order(instruments, state, kind)
-        for state in found.states
+        for state in states
         for kind, count in wanted_rollouts(instruments).items()
         for _ in range(count)
     ]
     progress.stage("on-policy rollouts", len(orders))
-    by_question = {state.question.question_id: state for state in found.states}
+    by_question = {state.question.question_id: state for state in states}
     for rollout, grades, logprobs in draw_in_rounds(
         "sample",
         orders,
@@ -203,8 +204,8 @@ def _order(
     )
 
 
-def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
-    paths = [(state, path) for state in found.states for path in state.of_kind("path")]
+def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]) -> None:
+    paths = [(state, path) for state in states for path in state.of_kind("path")]
     progress.stage("scoring paths", len(paths))
     for state, path in paths:
         key = [state.question.question_id, path.rollout_id, state.scored_teachers]
@@ -236,20 +237,27 @@ def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Rec
     return {"scored_tokens": scored, "arrays": encode_arrays(scores.arrays())}
 
 
-def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement) -> None:
-    allocation = instruments.allocation
+def _sample_branches(
+    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
+) -> bool:
+    """Branch until the allocation asks for no more (False), or the budget ends before it does (True)."""
+    allocation, budget = instruments.allocation, instruments.budget
     size = round_size(instruments.student, instruments.config.max_response_tokens)
-    by_question = {state.question.question_id: state for state in found.states}
+    if budget is not None:
+        size = min(size, _BUDGETED_ROUND)
+    by_question = {state.question.question_id: state for state in states}
     done = 0
-    progress.stage("branches", sum(_planned(instruments, state) for state in found.states))
-    waiting = list(found.states)
+    progress.stage("branches", sum(_planned(instruments, state) for state in states))
+    waiting = list(states)
     while waiting:
+        if budget is not None and budget.is_spent(rounds.cost):
+            return any(plans_more(instruments, state) for state in waiting)
         share = max(_FEWEST_BRANCHES, size // len(waiting))
         orders: list[Order] = []
-        still = []
+        served, left_for_later = [], []
         for state in waiting:
             if len(orders) >= size:
-                still.append(state)
+                left_for_later.append(state)
                 continue
             assert state.listed is not None
             branches = allocation.next_round(state.tree, state.listed, limit=share)
@@ -257,15 +265,21 @@ def _sample_branches(instruments: Instruments, rounds: Rounds, progress: Progres
                 prefix = (*state.rollouts[branch.path_id].token_ids[: branch.position], branch.token_id)
                 orders += [_order(instruments, state, "branch", prefix, branch.path_id) for _ in range(branch.count)]
             if branches:
-                still.append(state)
+                served.append(state)
+        waiting = left_for_later + served
         if orders:
             for drawn in draw("branch", orders, instruments.student_writer, instruments.grader, rounds):
                 by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
-            progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in still))
-        waiting = still
+            progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in waiting))
+    return False
 
 
 def _planned(instruments: Instruments, state: QuestionState) -> int:
     assert state.listed is not None
     return instruments.allocation.planned(state.tree, state.listed)
+
+
+def plans_more(instruments: Instruments, state: QuestionState) -> bool:
+    """Whether the allocation would ask for more branches of a question."""
+    return _planned(instruments, state) > 0

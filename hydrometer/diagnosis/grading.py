@@ -1,6 +1,6 @@
 """What a run says of its verifier: answers that could not be read, gradings that differ, responses it failed on."""
 
-from hydrometer.diagnosis.corridor import Measurement
+from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
 from hydrometer.types import Grades, Grading, VerifierFailure

@@ -4,6 +4,7 @@ result = diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answ
 result.summary["ranking"], result.table("alignment")
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 from hydrometer.alignment import ObjectiveInfo, accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
+from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.artifacts import (
     RunFolder,
     build_table,
@@ -30,10 +32,11 @@ from hydrometer.artifacts import (
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.corridor import Measurement, measure
+from hydrometer.diagnosis.corridor import measure, plans_more
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation
+from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.provenance import describe_run
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables
@@ -41,13 +44,15 @@ from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
 from hydrometer.runs.interrupts import terminable
-from hydrometer.runs.options import explain_invalid
+from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
 from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_cost
 from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.types import STUDENT, Task
 
 _SUMMARISED = ("nodes", "candidates", "teacher_scores", "token_scores", "alignment", "questions", "rollouts")
+_MAY_CHANGE = RUNTIME_FIELDS | {"budget"}
+_WRITING = "tables, summary and report"
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
 
@@ -58,6 +63,8 @@ class Diagnosis:
 
     folder: Path
     summary: Mapping[str, Any]
+    stages: Mapping[str, Cost]
+    """What this sitting spent, by stage."""
 
     def table(self, name: str) -> pl.DataFrame:
         """One of the run's tables, e.g. `alignment`, `candidates`, `nodes`."""
@@ -122,29 +129,33 @@ def run_diagnosis(
     identity = describe_run(instruments)
     refuse_secrets(identity, "run.json")  # also what files and chat templates brought in
     refuse_used_folder(out, resume=resume)  # told before the check takes its time
+    began = time.monotonic()
     with torch_threads(config.threads):
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
-        rounds = Rounds(folder.journal, progress)
-        check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, out)
+        rounds = Rounds(folder.journal, progress, stages={"check": Cost(wall_s=time.monotonic() - began)})
+        begun = rounds.run("start", [], lambda: {"identity": identity})["identity"]
+        check_same_run(begun, identity, out, _MAY_CHANGE)
         described = {**identity, "preflight": checked}
         _write_run(folder, described, "running", rounds.cost)
         try:
             found = measure(instruments, rounds, progress)
-            progress.stage("tables, summary and report", 1)
+            progress.stage(_WRITING, 1)
+            began = time.monotonic()
             summary, eligible_nodes = _write_results(instruments, found, described, folder, rounds.cost)
         except BaseException as error:
             status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
             with suppress(DiskError):  # what went wrong first is what has to be told
                 _write_run(folder, described, status, rounds.cost)
             raise
+        rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
         progress.advance(1)
     speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
     if not eligible_nodes and not speaks:
         raise UserError(_explain_nothing_eligible(instruments, found, out))
     if not any(state.scored_teachers for state in found.states):
         raise UserError(_explain_all_skipped(instruments, found, out))
-    return Diagnosis(out, summary)
+    return Diagnosis(out, summary, rounds.stages)
 
 
 def _write_results(
@@ -162,9 +173,11 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
+        needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
         warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,
     )
+    summary["looks"] = [look.describe() for look in found.looks]
     summary["candidate_set"] = _candidate_set(instruments)
     summary["analyses"]["sequence_tilt"] = sequence_tilt(tables["log_ratios"])
     written = tables["context_rollouts"]
@@ -225,6 +238,8 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
             "so no arm has a score: only the tilt of whole responses can be told. Lower --min-visits, or give more "
             "rollouts of each question.",
         )
+    if found.is_budget_spent:
+        notes.append(_explain_budget(instruments, found))
     notes += [objective.caution for objective in instruments.objectives if objective.caution]
     if given is None and len(gaps) and float(np.mean(gaps)) > _GAP_WORTH_SAYING:
         notes.append(
@@ -248,6 +263,15 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
             "raise --max-response-tokens if they would have gone on to an answer."
         )
     return notes
+
+
+def _explain_budget(instruments: Instruments, found: Measurement) -> str:
+    unfinished = [state for state in found.states if plans_more(instruments, state)]
+    return (
+        f"The budget of {instruments.budget} ended before {len(unfinished)} of {len(found.states)} questions were "
+        "measured as planned: candidates with too few visits are left out there. Go on with --resume and a larger "
+        "--budget."
+    )
 
 
 def _explain_all_skipped(instruments: Instruments, found: Measurement, out: Path) -> str:

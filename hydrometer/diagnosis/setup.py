@@ -16,6 +16,7 @@ from hydrometer.diagnosis.roles import (
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
 from hydrometer.objectives import Objective, parse
+from hydrometer.runs.budget import Budget, parse_budget
 from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
@@ -45,6 +46,8 @@ class Instruments:
     summarisers: Mapping[str, Writer]
     context_samplers: Mapping[str, Sampler]
     """By teacher name, where teachers are to write rollouts of their own."""
+    budget: Budget | None = None
+    """What sampling may cost; None: whatever it takes."""
     given: GivenRollouts | None = None
     """Rollouts that are there already; None where the run samples its own."""
 
@@ -83,7 +86,7 @@ class Instruments:
 
     def questions(self) -> list[Question]:
         """The questions that may be diagnosed, as student and teachers see them."""
-        return [self.prompts.add_system_prompt(question) for question in self.task.questions("diagnose")]
+        return [self.prompts.show(question) for question in self.task.questions("diagnose")]
 
     @property
     def scored_objectives(self) -> tuple[Objective, ...]:
@@ -114,6 +117,8 @@ def build_instruments(
         UserError: an unknown name, a spec that does not fit, a model that cannot be loaded, different token maps.
     """
     refuse_secrets(config.model_dump(mode="json"), "config")
+    config = config.follow_goal()
+    budget = None if config.budget is None else parse_budget(config.budget)
     sources = open_sources(config)
     config = sources.resolve(config)
     _refuse_contradictions(config)
@@ -162,6 +167,7 @@ def build_instruments(
         peers=peers,
         summarisers=summarisers,
         context_samplers=build_context_samplers(ready, config, settings),
+        budget=budget,
         given=given,
     )
 

@@ -1,15 +1,15 @@
 """From a finished measurement to the tables of the run folder (contract of columns: `artifacts.schemas`)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
-from hydrometer.diagnosis.corridor import Measurement
 from hydrometer.diagnosis.in_context import list_context_rollouts
+from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
@@ -23,12 +23,27 @@ _BY_FIELD = ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_to
 """Columns of `token_scores` that depend on an objective's field."""
 
 
+class Measured(NamedTuple):
+    """What scores are computed from."""
+
+    nodes: pl.DataFrame
+    candidates: pl.DataFrame
+    teacher_scores: pl.DataFrame
+    visit_log: pl.DataFrame
+    """One row per counted rollout at a path's node and token."""
+
+
+def build_measured(instruments: Instruments, states: Sequence[QuestionState]) -> Measured:
+    """Nodes, candidates and teachers' scores of some questions."""
+    visit_log = pl.concat([state.tree.visit_log() for state in states])
+    candidates = _candidates(instruments, states, visit_log)
+    nodes = complete_nodes(_nodes(instruments, states), candidates)
+    return Measured(nodes, candidates, _teacher_scores(instruments, states, candidates, visit_log), visit_log)
+
+
 def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
-    """Every table by name, and the visit log (one row per counted rollout at a path's node and token)."""
-    visit_log = pl.concat([state.tree.visit_log() for state in found.states])
-    candidates = _candidates(instruments, found.states, visit_log)
-    nodes = complete_nodes(_nodes(instruments, found.states), candidates)
-    teacher_scores = _teacher_scores(instruments, found.states, candidates, visit_log)
+    """Every table by name, and the visit log."""
+    nodes, candidates, teacher_scores, visit_log = build_measured(instruments, found.states)
     token_scores = _token_scores(instruments, found.states)
     names = [objective.name for objective in instruments.objectives]
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)

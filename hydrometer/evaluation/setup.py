@@ -75,7 +75,7 @@ def build_examination(
             "its own way of writing prompts."
         )
     everything = _questions(task, config)
-    questions = tuple(prompts.add_system_prompt(question) for question in everything[: config.questions])
+    questions = tuple(prompts.show(question) for question in everything[: config.questions])
     return Examination(
         config=config.model_copy(update={"questions": len(questions)}) if config.questions is None else config,
         task=task,

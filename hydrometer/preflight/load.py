@@ -112,7 +112,7 @@ def _prompts(student: str, config: CheckConfig, options: PromptOptions) -> tuple
         questions = [Question(str(i), "probe", (Message("user", text),), "") for i, text in enumerate(asked)]
     else:
         questions = list(load_task(task).questions("diagnose")[:_PROMPTS])
-    return tuple(options.add_system_prompt(question).prompt for question in questions)
+    return tuple(options.show(question).prompt for question in questions)
 
 
 def _objectives(asked: Sequence[str]) -> tuple[Objective, ...]:

@@ -22,19 +22,23 @@ SHARES = frozenset({"overlap_ratio", "student_overlap_mass", "teacher_overlap_ma
 
 def estimate_tokens(frame: pl.DataFrame, columns: Mapping[str, pl.Expr]) -> dict[str, dict[str, Any]]:
     """Mean over tokens of each expression, by name; tokens where it is null are left out."""
-    by_question = frame.group_by("question_id").agg(
-        *(column.sum().alias(f"{name}/sum") for name, column in columns.items()),
-        *(column.count().alias(f"{name}/count") for name, column in columns.items()),
-    )
     found = {}
-    for name in columns:
-        sums = by_question.sort("question_id").select(f"{name}/sum", f"{name}/count").cast(pl.Float64).to_numpy()
+    for name, column in columns.items():
+        _, sums = sum_by_question(frame, column)
         limits = SHARE if name in SHARES else None
-        found[name] = _describe(jackknife(_ratio, sums, sums[:, 1] > 0, limits=limits))
+        found[name] = describe_estimate(jackknife(mean_over_tokens, sums, sums[:, 1] > 0, limits=limits))
     return found
 
 
-def _ratio(sums: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
+def sum_by_question(frame: pl.DataFrame, column: pl.Expr) -> tuple[list[str], Float[np.ndarray, "question 2"]]:
+    """Ids of the questions, and of each the sum and the number of its tokens at which the column is known."""
+    sums = frame.group_by("question_id").agg(column.sum().alias("sum"), column.count().alias("count"))
+    sums = sums.sort("question_id")
+    return sums["question_id"].to_list(), sums.select("sum", "count").cast(pl.Float64).to_numpy()
+
+
+def mean_over_tokens(sums: Float[np.ndarray, "... 2"]) -> Float[np.ndarray, "..."]:
+    """From sum and number; NaN without a token."""
     known = sums[..., 1] > 0
     return np.divide(sums[..., 0], sums[..., 1], out=np.full(known.shape, np.nan), where=known)
 
@@ -47,7 +51,7 @@ def estimate_trend(
     question = np.array([numbers[question_id] for question_id in question_ids], dtype=np.int64)
     nodes = Nodes(np.stack([values, depths]), question, len(numbers), np.zeros(len(values), dtype=np.int64))
     result = jackknife_correlation(correlation_copies(nodes, "spearman").overall, nodes)
-    return _describe(result, (0,))
+    return describe_estimate(result, (0,))
 
 
 def share_of(frame: pl.DataFrame, column: str) -> Estimate:
@@ -63,7 +67,7 @@ def paired_difference(first: pl.DataFrame, second: pl.DataFrame, column: str) ->
     return estimate_difference((joined[column] - joined[f"{column}_second"]).to_numpy())
 
 
-def _describe(result: Jackknife, place: tuple[int, ...] = ()) -> dict[str, Any]:
+def describe_estimate(result: Jackknife, place: tuple[int, ...] = ()) -> dict[str, Any]:
     """With the names of `Estimate`, but its value may be null."""
     value, low, high = (finite(part[place]) for part in (result.value, result.low, result.high))
     count = int(result.n_questions[place])

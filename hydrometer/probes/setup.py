@@ -93,7 +93,7 @@ def build_bench(
         kind=next(kind for kind, made in CONFIGS.items() if type(config) is made),
         config=config,
         task=task,
-        questions=tuple(prompts.add_system_prompt(question) for question in everything[: config.questions]),
+        questions=tuple(prompts.show(question) for question in everything[: config.questions]),
         available=len(everything),
         student=_writer(STUDENT, cut[id(student)], config),
         teachers=ready,

@@ -3,7 +3,8 @@
     drop if the text is equal, or if max over the reference of cos(embedding, embedding) >= 0.6
 
 Source: arXiv:2604.13016 (the threshold and the model all-mpnet-base-v2 are its released script's). Any
-sentence-transformers model works; the package is an extra.
+sentence-transformers model works; the package is an extra. What is compared is the bare question where a row has one:
+an instruction that all prompts share makes all of them alike.
 """
 
 import json
@@ -17,6 +18,7 @@ from jaxtyping import Float
 from hydrometer.artifacts import write_json, write_text
 from hydrometer.errors import SpecError
 from hydrometer.inputs import read_plain_text
+from hydrometer.tasks.columns import PROBLEM_COLUMNS
 
 THRESHOLD = 0.6
 DEFAULT_MODEL = "sentence-transformers/all-mpnet-base-v2"
@@ -48,7 +50,7 @@ def load_embedder(model: str = DEFAULT_MODEL, *, device: str = "cpu") -> Embed:
             "Install it: pip install hydrometer[dedup]"
         ) from error
     try:
-        encoder = SentenceTransformer(model, device=device)
+        encoder = SentenceTransformer(model, device=device, model_kwargs={"use_safetensors": True})
     except (OSError, ValueError) as error:
         raise SpecError(f"The embedding model '{model}' cannot be loaded: {str(error).splitlines()[0]}") from error
     return lambda texts: np.asarray(encoder.encode(list(texts), normalize_embeddings=True, show_progress_bar=False))
@@ -78,7 +80,7 @@ def deduplicate_rows(
 
     Args:
         out: folder to write to.
-        rows: file with a column `prompt` (text or messages, of which the last one is compared).
+        rows: file with a column `question` or `problem`, else `prompt` (text or messages; the last one is compared).
         reference: another such file.
         embedder: sentence-transformers model; an empty name compares exactly only.
         threshold: cosine from which on two prompts count as the same.
@@ -98,7 +100,7 @@ def deduplicate_rows(
 
 
 def _read_prompts(path: str) -> tuple[list[str], list[str]]:
-    """The lines of a file, and the text of each one's prompt."""
+    """The lines of a file, and what each one asks."""
     try:
         lines = [line for line in read_plain_text(path, _MOST_BYTES).split("\n") if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
@@ -106,13 +108,20 @@ def _read_prompts(path: str) -> tuple[list[str], list[str]]:
     texts = []
     for number, line in enumerate(lines, start=1):
         try:
-            prompt = json.loads(line)["prompt"]
-            texts.append(prompt if isinstance(prompt, str) else str(prompt[-1]["content"]))
+            texts.append(_read_text(json.loads(line)))
         except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-            raise SpecError(f"{path}, row {number}: expected an object with prompt (text or messages).") from error
+            raise SpecError(f"{path}, row {number}: expected an object with question, problem or prompt.") from error
     if not texts:
         raise SpecError(f"{path} has no rows.")
     return lines, texts
+
+
+def _read_text(row: dict[str, Any]) -> str:
+    for column in PROBLEM_COLUMNS:
+        if row.get(column) is not None:
+            return str(row[column])
+    prompt = row["prompt"]
+    return prompt if isinstance(prompt, str) else str(prompt[-1]["content"])
 
 
 def _plain(text: str) -> str:

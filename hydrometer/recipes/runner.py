@@ -1,9 +1,9 @@
 """A recipe: stages that are commands of this package, one after another, each in a folder of its own.
 
 A recipe is a TOML file. `[options]` are names that a user may change (`--set student=...`); `[[stage]]` has a `name`,
-what to `run` (collect, dedup, train, evaluate) and that command's own options, in which `$option` stands for an option
-and `$stage` for the folder of an earlier stage; `[[compare]]` names two stages whose last evaluations are compared
-question by question.
+what to `run` (choose, collect, dedup, train, evaluate) and that command's own options, in which `$option` stands for an
+option and `$stage` for the folder of an earlier stage (of one that runs choose: for what it chose); `[[compare]]` names
+two stages whose last evaluations are compared question by question.
 """
 
 import tomllib
@@ -23,6 +23,7 @@ from hydrometer.evaluation.run import run_evaluation
 from hydrometer.evaluation.setup import build_examination
 from hydrometer.evaluation.summary import describe_comparison
 from hydrometer.inputs import read_plain_text
+from hydrometer.recipes.choosing import choose_option
 from hydrometer.recipes.collecting import collect_answers
 from hydrometer.recipes.dedup import deduplicate_rows
 from hydrometer.runs.options import explain_invalid
@@ -115,7 +116,7 @@ def run_recipe(recipe: Recipe, out: Path, changed: Mapping[str, str], *, resume:
             found["stages"][stage["name"]] = STAGES[stage["run"]](folder, options, folder.exists(), progress)
         except ValidationError as error:
             raise SpecError(f"Recipe {recipe.name}, stage {stage['name']}:\n{explain_invalid(error)}") from error
-        values[stage["name"]] = str(folder)
+        values[stage["name"]] = found["stages"][stage["name"]].get("choice", str(folder))
     found["compare"] = [_compare(out, pair) for pair in recipe.compare]
     write_json(out / "summary.json", found)
     return found
@@ -154,6 +155,13 @@ def _dedup(folder: Path, options: Json, resume: bool, progress: Progress) -> Jso
     return deduplicate_rows(folder, **options)
 
 
+def _choose(folder: Path, options: Json, resume: bool, progress: Progress) -> Json:
+    if not {"option", "among"} <= set(options):
+        raise SpecError(f"A stage that runs choose needs option and among; found {sorted(options)}.")
+    own = {key: options.pop(key) for key in ("option", "among", "measure") if key in options}
+    return choose_option(folder, options, **own, progress=progress)
+
+
 def _evaluate(folder: Path, options: Json, resume: bool, progress: Progress) -> Json:
     examination = build_examination(EvaluateConfig(**options))
     summary = run_evaluation(examination, folder, resume=resume, progress=progress).summary
@@ -161,6 +169,7 @@ def _evaluate(folder: Path, options: Json, resume: bool, progress: Progress) -> 
 
 
 STAGES: Mapping[str, Callable[[Path, Json, bool, Progress], Json]] = {
+    "choose": _choose,
     "collect": _collect,
     "dedup": _dedup,
     "train": _train,

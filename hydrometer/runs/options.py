@@ -64,6 +64,9 @@ class SamplingOptions(WarpOptions):
 class PromptingOptions(OptionGroup):
     """How prompts are written."""
 
+    prompt_template: str | None = None
+    """Words around every question in place of the task's own: TEXT or @FILE, in which $question stands for the question
+    (empty: the task's own)."""
     system_prompt: str | None = None
     """System prompt of student and teachers: TEXT or @FILE."""
     chat_template: Specs = ()

@@ -4,13 +4,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from string import Template
 from typing import Any
 
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.inputs import read_plain_text
 from hydrometer.models.prompting import PromptFormat, parse_template_kwargs
 from hydrometer.runs.options import PromptingOptions
-from hydrometer.teachers import FRAMES, Frame, TeacherSpec, TemplateFile, read_templates
+from hydrometer.teachers import FRAMES, Frame, TeacherSpec, TemplateFile, find_slots, read_templates
 from hydrometer.types import STUDENT, Message, Question
 
 _NAMED = re.compile(r"^([A-Za-z0-9_.-]+)=(.+)$", re.DOTALL)
@@ -22,6 +23,8 @@ class PromptOptions:
 
     templates: Mapping[str, TemplateFile]
     """By context."""
+    prompt_template: str | None
+    """With `$question`."""
     system_prompt: str | None
     chat_templates: Mapping[str, str]
     """By teacher name, or `student`."""
@@ -41,8 +44,20 @@ class PromptOptions:
         """How prompts are written for `student`, a teacher by name, or (None) another model."""
         return PromptFormat(self.chat_templates.get(name) if name else None, self.kwargs, self.plain)
 
+    def show(self, question: Question) -> Question:
+        """The question as student and teachers see it: in the words of the prompt template, behind the system prompt.
+
+        A question that came as a whole prompt is put into the template as the text of its last message.
+        """
+        if self.prompt_template is None:
+            return self.add_system_prompt(question)
+        *earlier, last = question.prompt
+        asked = last.content if question.problem is None else question.problem
+        worded = Message(last.role, Template(self.prompt_template).substitute(question=asked))
+        return self.add_system_prompt(replace(question, prompt=(*earlier, worded)))
+
     def add_system_prompt(self, question: Question) -> Question:
-        """The question as student and teachers see it: the system prompt first, before a system message of its own."""
+        """The question with the system prompt first, before a system message of its own."""
         if self.system_prompt is None:
             return question
         first, *others = question.prompt
@@ -55,6 +70,7 @@ class PromptOptions:
         """What run.json says: the texts themselves, so that an edited file is another run."""
         return {
             "template": {name: template.describe() for name, template in sorted(self.templates.items())},
+            "prompt_template": self.prompt_template,
             "system_prompt": self.system_prompt,
             "chat_template": dict(sorted(self.chat_templates.items())),
             "chat_template_kwargs": dict(self.kwargs),
@@ -80,6 +96,7 @@ def read_prompt_options(
             )
     return PromptOptions(
         frames,
+        _read_prompt_template(options.prompt_template),
         _read_system_prompt(options.system_prompt),
         _read_chat_templates(options.chat_template, teachers),
         parse_template_kwargs(options.chat_template_kwargs),
@@ -87,13 +104,22 @@ def read_prompt_options(
     )
 
 
+def _read_prompt_template(given: str | None) -> str | None:
+    if not given:
+        return None
+    text = _read_text(given, "--prompt-template")
+    if not find_slots(text, ("question",), f"--prompt-template '{given}'"):
+        raise SpecError(f"--prompt-template '{given}' has no $question in it, so every question would be the same.")
+    return text
+
+
 def _read_system_prompt(given: str | None) -> str | None:
     if given is None:
         return None
-    text = _read_file(given[1:], f"--system-prompt '{given}'") if given.startswith("@") else given
-    if not text.strip():
+    text = _read_text(given, "--system-prompt")
+    if not text:
         raise SpecError(f"--system-prompt '{given}' is empty. Leave the option out, or give TEXT or @FILE.")
-    return text.strip()
+    return text
 
 
 def _read_chat_templates(given: Sequence[str], teachers: Sequence[TeacherSpec]) -> dict[str, str]:
@@ -110,6 +136,11 @@ def _read_chat_templates(given: Sequence[str], teachers: Sequence[TeacherSpec]) 
             raise SpecError(f"--chat-template '{text}': '{name}' has one already.")
         found[name] = _read_file(path, f"--chat-template '{text}'")
     return found
+
+
+def _read_text(given: str, option: str) -> str:
+    """TEXT or the content of @FILE, without blanks around it."""
+    return (_read_file(given[1:], f"{option} '{given}'") if given.startswith("@") else given).strip()
 
 
 def _read_file(path: str, option: str) -> str:

@@ -49,6 +49,8 @@ class Rounds:
     """None where the run keeps no files."""
     progress: Progress
     cost: Cost = field(default_factory=Cost)
+    stages: dict[str, Cost] = field(default_factory=dict)
+    """What this sitting spent, by kind of round; without what was replayed."""
     done: int = 0
 
     def run(self, kind: str, key: Sequence[Any], work: Callable[[], Record]) -> Record:
@@ -76,6 +78,7 @@ class Rounds:
             record["wall_s"] = round(time.monotonic() - start, 3)
             if self.journal is not None:
                 self.journal.append(record)
+            self.stages.setdefault(kind, Cost()).add(record)
         self.done += 1
         self.cost.add(record)
         self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)

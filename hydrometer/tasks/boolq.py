@@ -11,8 +11,9 @@ from hydrometer.errors import SpecError
 from hydrometer.tasks.rows import QuestionSet, Split, find_data_file, note_id, read_rows
 from hydrometer.types import Message, Question
 
+_PROBLEM = "Passage: {passage}\n\nQuestion: {question}?"
 _PROMPT = (
-    "Read the passage and answer the question.\n\nPassage: {passage}\n\nQuestion: {question}?\n\n"
+    "Read the passage and answer the question.\n\n{problem}\n\n"
     "Explain in one short sentence, then finish with 'Answer: yes' or 'Answer: no'."
 )
 
@@ -40,10 +41,11 @@ def _has_text(row: dict[str, Any], column: str) -> bool:
 
 
 def _build_question(row: dict[str, Any], number: int) -> Question:
-    prompt = _PROMPT.format(passage=row["passage"], question=row["question"].strip().rstrip("? "))
+    problem = _PROBLEM.format(passage=row["passage"], question=row["question"].strip().rstrip("? "))
+    prompt = (Message("user", _PROMPT.format(problem=problem)),)
     answer, wrong = ("yes", "no") if row["answer"] else ("no", "yes")
     question_id = str(row.get("id") or f"boolq-{number}")
-    return Question(question_id, "boolq", (Message("user", prompt),), answer, wrong_answer=wrong)
+    return Question(question_id, "boolq", prompt, answer, wrong_answer=wrong, problem=problem)
 
 
 def _split(question_id: str) -> Split:

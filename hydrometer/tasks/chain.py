@@ -192,6 +192,7 @@ class ChainTask:
             answer=f"{chain.answer:02d}",
             solution=chain.solution,
             wrong_answer=f"{wrong:02d}",
+            problem=str(chain),
         )
 
     def verify(self, question: Question, response: str) -> Grades:

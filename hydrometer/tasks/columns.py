@@ -61,6 +61,7 @@ def build_question(
         solution,
         wrong_answer,
         _read_text(row, "teacher_id", place),
+        None if row.get("prompt") is not None else _read_problem(row, place),
     )
 
 
@@ -92,12 +93,15 @@ def _read_text(row: dict[str, Any], column: str, place: str) -> str | None:
 
 
 def _build_prompt(row: dict[str, Any], place: str, verifier: str) -> tuple[Message, ...]:
-    if row.get("prompt") is None:
-        for column in PROBLEM_COLUMNS:
-            if (problem := _read_text(row, column, place)) is not None:
-                form = _FORM.get(verifier)
-                return (Message("user", f"{problem.strip()}\n\n{form}" if form else problem.strip()),)
+    if row.get("prompt") is None and (problem := _read_problem(row, place)) is not None:
+        form = _FORM.get(verifier)
+        return (Message("user", f"{problem}\n\n{form}" if form else problem),)
     return _read_prompt(row.get("prompt"), place)
+
+
+def _read_problem(row: dict[str, Any], place: str) -> str | None:
+    found = (_read_text(row, column, place) for column in PROBLEM_COLUMNS)
+    return next((problem.strip() for problem in found if problem is not None), None)
 
 
 def _read_prompt(prompt: object, place: str) -> tuple[Message, ...]:

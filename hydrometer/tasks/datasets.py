@@ -33,7 +33,7 @@ _STEPS = (-1, 1, -2, 2, -10, 10, -3, 3)
 _FOR_TRAINING = ("train", "dev")
 
 _CHOICE_PROMPT = (
-    "Answer the following multiple-choice question.\n\n{question}\n\n{choices}\n\n"
+    "Answer the following multiple-choice question.\n\n{question}\n\n"
     "Think step by step, then finish with 'Answer: X', where X is the letter of the right choice."
 )
 _NUMBER_PROMPT = "{question}\n\nThink step by step, then finish with a line 'Answer: N', where N is the number alone."
@@ -49,9 +49,11 @@ class _DataSet:
     files: tuple[str, ...]
     """Under HYDROMETER_DATA; the first has to be there."""
     verifier: str
+    prompt: str
+    """With `{question}`."""
     needs: str
     read: Callable[[dict[str, Any]], tuple[str, str, str | None] | None]
-    """Prompt, answer and wrong answer of a row; None where the row lacks something."""
+    """Problem, answer and wrong answer of a row; None where the row lacks something."""
 
 
 def _read_choice(row: dict[str, Any]) -> tuple[str, str, str | None] | None:
@@ -65,15 +67,15 @@ def _read_choice(row: dict[str, Any]) -> tuple[str, str, str | None] | None:
     )
     step = 1 + hash_of(str(row.get("id")), "wrong") % (len(choices) - 1)
     wrong = _LETTERS[(answer + step) % len(choices)]
-    return _CHOICE_PROMPT.format(question=row["question"].strip(), choices=listed), _LETTERS[answer], wrong
+    return f"{row['question'].strip()}\n\n{listed}", _LETTERS[answer], wrong
 
 
-def _read_number(template: str, most: int | None = None) -> Callable[[dict[str, Any]], tuple[str, str, str] | None]:
+def _read_number(most: int | None = None) -> Callable[[dict[str, Any]], tuple[str, str, str] | None]:
     def read(row: dict[str, Any]) -> tuple[str, str, str] | None:
         answer = str(row.get("answer"))
         if not WHOLE_NUMBER.fullmatch(answer):
             return None
-        return template.format(question=row["question"].strip()), answer, nearby(int(answer), str(row.get("id")), most)
+        return row["question"].strip(), answer, nearby(int(answer), str(row.get("id")), most)
 
     return read
 
@@ -83,7 +85,7 @@ def _read_math(row: dict[str, Any]) -> tuple[str, str, str | None] | None:
     if not isinstance(answer, str) or not answer.strip():
         return None
     wrong = nearby(int(answer), str(row.get("id"))) if WHOLE_NUMBER.fullmatch(answer) else None
-    return _MATH_PROMPT.format(question=row["question"].strip()), answer, wrong
+    return row["question"].strip(), answer, wrong
 
 
 def nearby(value: int, key: str, most: int | None = None) -> str:
@@ -98,21 +100,23 @@ DATA_SETS = {
     "mmlu": _DataSet(
         ("mmlu_test_balanced2280.jsonl.gz", "mmlu_dev.jsonl"),
         "choice",
+        _CHOICE_PROMPT,
         "question, choices (2 to 10) and answer (the number of the right choice, from 0)",
         _read_choice,
     ),
     "gsm8k": _DataSet(
         ("gsm8k_test.jsonl", "gsm8k_train.jsonl.gz"),
         "integer",
+        _NUMBER_PROMPT,
         "question and answer (a whole number)",
-        _read_number(_NUMBER_PROMPT),
+        _read_number(),
     ),
-    "math500": _DataSet(("math500.jsonl",), "math", "question and answer (text)", _read_math),
+    "math500": _DataSet(("math500.jsonl",), "math", _MATH_PROMPT, "question and answer (text)", _read_math),
     "aime2024": _DataSet(
-        ("aime2024.jsonl",), "integer", "question and answer (a whole number)", _read_number(_AIME_PROMPT, 999)
+        ("aime2024.jsonl",), "integer", _AIME_PROMPT, "question and answer (a whole number)", _read_number(999)
     ),
     "aime2025": _DataSet(
-        ("aime2025.jsonl",), "integer", "question and answer (a whole number)", _read_number(_AIME_PROMPT, 999)
+        ("aime2025.jsonl",), "integer", _AIME_PROMPT, "question and answer (a whole number)", _read_number(999)
     ),
 }
 
@@ -150,11 +154,12 @@ def _read_file(name: str, data_set: _DataSet, file: Path) -> list[tuple[Split, Q
         read = data_set.read(row) if has_text else None
         if read is None:
             raise SpecError(f"{file}, line {number}: a row of {name} needs {data_set.needs}.")
-        prompt, answer, wrong = read
+        problem, answer, wrong = read
         question_id = str(row.get("id") or f"{name}-{number:05d}")
         note_id(seen, question_id, number, file)
         solution = row.get("solution") if isinstance(row.get("solution"), str) else None
-        question = Question(question_id, name, (Message("user", prompt),), answer, solution or None, wrong)
+        prompt = (Message("user", data_set.prompt.format(question=problem)),)
+        question = Question(question_id, name, prompt, answer, solution or None, wrong, problem=problem)
         split: Split = "train" if row.get("split") in _FOR_TRAINING else split_held_out(question_id)
         found.append((split, question))
     return found

@@ -48,12 +48,22 @@ class ReasoningGymQuestions:
         dataset = build_dataset(self._generator, split)
         for index in range(SIZES[split] * _PATIENCE):
             entry = dataset[index]
-            prompt = (Message("user", _PROMPT.format(question=entry["question"].strip())),)
+            problem = entry["question"].strip()
+            prompt = (Message("user", _PROMPT.format(question=problem)),)
             if prompt in seen or not str(entry["answer"]).strip():
                 continue
             seen.add(prompt)
             wrong = _find_wrong_answer(dataset, index, entry)
-            found.append(Question(f"{split}-{index:05d}", self.name, prompt, str(entry["answer"]), wrong_answer=wrong))
+            found.append(
+                Question(
+                    f"{split}-{index:05d}",
+                    self.name,
+                    prompt,
+                    str(entry["answer"]),
+                    wrong_answer=wrong,
+                    problem=problem,
+                )
+            )
             if len(found) == SIZES[split]:
                 break
         return tuple(found)

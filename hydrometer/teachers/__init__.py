@@ -8,7 +8,7 @@ from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, nee
 from hydrometer.teachers.scoring import ListedCandidates, PathScores, TeacherView, score_path
 from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
 from hydrometer.teachers.summaries import Summary, request_summary, screen_summary
-from hydrometer.teachers.templates import TemplateFile, read_templates
+from hydrometer.teachers.templates import TemplateFile, find_slots, read_templates
 
 __all__ = [
     "FRAMES",
@@ -26,6 +26,7 @@ __all__ = [
     "TemplateFile",
     "blank_text",
     "build_teacher_prompt",
+    "find_slots",
     "needs_demonstrations",
     "parse_context",
     "parse_teacher",

@@ -80,7 +80,7 @@ def parse_template(content: str, context: str, path: str) -> Frame:
     used: dict[str, None] = {}
     for section, text in sections.items():
         allowed = ("prompt", *known) if section == "user" else known
-        used |= dict.fromkeys(_names(text, allowed, f"{path}, [{section}]"))
+        used |= dict.fromkeys(find_slots(text, allowed, f"{path}, [{section}]"))
     user = sections.get("user")
     if user is not None and "prompt" not in Template(user).get_identifiers():
         raise SpecError(f"{path}: the user section has to contain $prompt, which is what the student saw.")
@@ -112,7 +112,12 @@ def _split(content: str, path: str) -> dict[str, str]:
     return sections
 
 
-def _names(text: str, known: Sequence[str], place: str) -> list[str]:
+def find_slots(text: str, known: Sequence[str], place: str) -> list[str]:
+    """The `$name`s of a text, each once.
+
+    Raises:
+        SpecError: one that is not known, or a lone `$`.
+    """
     template = Template(text)
     names = template.get_identifiers()
     unknown = [name for name in names if name not in known]
@@ -121,4 +126,4 @@ def _names(text: str, known: Sequence[str], place: str) -> list[str]:
         raise SpecError(f"{place}: unknown ${unknown[0]}. What can be put in here: {listed}.")
     if not template.is_valid():
         raise SpecError(f"{place}: a '$' that no name follows. Write $$ for a dollar sign.")
-    return [name for name in names if name != "prompt"]
+    return names

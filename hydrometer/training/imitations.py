@@ -19,6 +19,8 @@ _MOST_BYTES = 1 << 31
 def read_imitations(path: str, student: TransformersModel, prompts: PromptOptions) -> tuple[Imitation, ...]:
     """Rows of a JSON-lines file with `prompt` (text or messages) and `response`, which gets an end of sequence.
 
+    A prompt of messages is taken as it is; one of text gets the run's system prompt.
+
     Raises:
         SpecError: the file cannot be read, a row is not of that form, or there is none.
     """
@@ -31,26 +33,27 @@ def read_imitations(path: str, student: TransformersModel, prompts: PromptOption
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        messages, response = _read_row(line, f"--sft-from {path}, line {number}")
-        question = prompts.add_system_prompt(Question(str(number), "sft", messages, ""))
-        ids = (*student.encode(response), *end)
-        found.append(Imitation(student.render(question.prompt), ids))
+        prompt, response = _read_row(line, f"--sft-from {path}, line {number}")
+        if isinstance(prompt, str):
+            question = Question(str(number), "sft", (Message("user", prompt),), "")
+            prompt = prompts.add_system_prompt(question).prompt
+        found.append(Imitation(student.render(prompt), (*student.encode(response), *end)))
     if not found:
         raise SpecError(f"--sft-from {path} has no rows.")
     return tuple(found)
 
 
-def _read_row(line: str, where: str) -> tuple[tuple[Message, ...], str]:
+def _read_row(line: str, where: str) -> tuple[str | tuple[Message, ...], str]:
     try:
         row: Any = json.loads(line)
         prompt, response = row["prompt"], row["response"]
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-        read = tuple(Message(str(message["role"]), str(message["content"])) for message in messages)
+        if not isinstance(prompt, str):
+            prompt = tuple(Message(str(message["role"]), str(message["content"])) for message in prompt)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SpecError(f"{where}: expected an object with prompt (text or messages) and response.") from error
-    if not read or not isinstance(response, str) or not response:
+    if not prompt or not isinstance(response, str) or not response:
         raise SpecError(f"{where}: prompt and response must not be empty.")
-    return read, response
+    return prompt, response
 
 
 def write_imitations(

@@ -190,7 +190,7 @@ def _refuse_contradictions(config: TrainConfig, terms: Terms, weigher: Weigher) 
 
 
 def _questions(task: Task, prompts: PromptOptions, terms: Terms) -> tuple[Question, ...]:
-    found = tuple(prompts.add_system_prompt(question) for question in task.questions("train"))
+    found = tuple(prompts.show(question) for question in task.questions("train"))
     if not found:
         raise SpecError(f"{task.name} has no questions in its train split, and training takes its prompts from there.")
     without = [question.question_id for question in found if not question.answer.strip()]
@@ -209,7 +209,7 @@ def _exam(config: TrainConfig, task: Task, prompts: PromptOptions) -> tuple[Ques
         found = task.questions(config.eval_split)
     except SpecError as error:
         raise SpecError(f"{error}\nWithout evaluations: --eval-questions 0") from error
-    return tuple(prompts.add_system_prompt(question) for question in found[: config.eval_questions])
+    return tuple(prompts.show(question) for question in found[: config.eval_questions])
 
 
 def _own(student: TransformersModel, shared: int, *, is_shared: bool) -> TransformersModel:

@@ -46,9 +46,17 @@ def test_rows_of_a_file_are_kept_as_they_were_written(tmp_path):
     told = deduplicate_rows(tmp_path / "out", f"{tmp_path}/rows.jsonl", f"{tmp_path}/known.jsonl", embedder="")
     assert told == {"written": 2, "kept": 1, "refused": {"exact": 1, "near": 0}}
     assert (tmp_path / "out" / "kept.jsonl").read_text() == json.dumps(rows[1]) + "\n"
-    (tmp_path / "bad.jsonl").write_text('{"question": "?"}')
-    with pytest.raises(SpecError, match=r"bad.jsonl, row 1: expected an object with prompt"):
+    (tmp_path / "bad.jsonl").write_text('{"text": "?"}')
+    with pytest.raises(SpecError, match=r"bad.jsonl, row 1: expected an object with question, problem or prompt"):
         deduplicate_rows(tmp_path / "out", f"{tmp_path}/bad.jsonl", f"{tmp_path}/known.jsonl", embedder="")
+
+
+def test_a_bare_question_is_compared_before_the_prompt_around_it(tmp_path):
+    row = {"prompt": "Solve step by step: 2 + 2?", "problem": "2 + 2?", "answer": "4"}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    (tmp_path / "known.jsonl").write_text(json.dumps({"question": "2 +  2?"}))
+    told = deduplicate_rows(tmp_path / "out", f"{tmp_path}/rows.jsonl", f"{tmp_path}/known.jsonl", embedder="")
+    assert told["refused"] == {"exact": 1, "near": 0}
 
 
 def test_a_missing_package_is_told(monkeypatch):

@@ -4,6 +4,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from hydrometer.artifacts import read_json
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.recipes import runner
 from hydrometer.recipes.collecting import ANSWERS
@@ -71,9 +72,10 @@ def test_stages_hand_their_folders_on_and_a_finished_recipe_resumes_at_once(tmp_
 
 
 def test_every_recipe_of_the_package_reads_and_its_options_are_ones_that_its_stages_use() -> None:
-    assert {"cold_start", "rlvr_teacher", "stabilised_student", "rule_internalisation", "reverse_distillation"} <= set(
-        known_recipes()
-    )
+    assert set(known_recipes()) >= {
+        *("cold_start", "reverse_distillation", "rlvr_teacher", "rule_internalisation", "stabilised_student"),
+        "teacher_aligned_prompts",
+    }
     for name in known_recipes():
         recipe = read_recipe(name)
         text = json.dumps(recipe.stages)
@@ -85,7 +87,10 @@ def test_every_recipe_of_the_package_reads_and_its_options_are_ones_that_its_sta
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (('run = "collect"', 'run = "brew"'), "stage 'written' runs 'brew'; known are collect, dedup, train, evaluate"),
+        (
+            ('run = "collect"', 'run = "brew"'),
+            "stage 'written' runs 'brew'; known are choose, collect, dedup, train, evaluate",
+        ),
         (('name = "again"', 'name = "written"'), "every stage needs a name of its own"),
         (('second = "again"', 'second = "nobody"'), "compare names 'nobody', which is no stage"),
         (('summary = "a', 'title = "a'), "is no recipe"),
@@ -108,3 +113,41 @@ def test_unknown_names_are_told(tmp_path: Path) -> None:
         run_recipe(bad, tmp_path / "bad", {"count": "4"}, resume=False, progress=Silent())
     with pytest.raises(SpecError, match=r"stage written:\nOption 'questions' is 'many'"):
         run_recipe(recipe, tmp_path / "many", {"count": "many"}, resume=False, progress=Silent())
+
+
+CHOOSING = """
+summary = "asks in the words that were chosen"
+[options]
+own = ""
+other = "Now $question, please."
+[[stage]]
+name = "words"
+run = "choose"
+option = "prompt_template"
+among = ["$own", "$other"]
+teacher = "bundled:expert"
+questions = 6
+samples = 1
+max_response_tokens = 40
+[[stage]]
+name = "asked"
+run = "evaluate"
+prompt_template = "$words"
+questions = 2
+samples = 1
+"""
+
+
+def test_later_stages_use_what_was_chosen(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path, CHOOSING))
+    found = run_recipe(recipe, tmp_path / "own", {}, resume=False, progress=Silent())
+    assert found["stages"]["words"]["choice"] == ""
+    assert read_json(tmp_path / "own" / "asked" / "run.json")["prompts"]["prompt_template"] is None
+    turned = {"own": "Now $question, please.", "other": "Work out $question from left to right, two digits a step."}
+    found = run_recipe(recipe, tmp_path / "turned", turned, resume=False, progress=Silent())
+    assert found["stages"]["words"]["chosen"] == 2
+    asked = read_json(tmp_path / "turned" / "asked" / "run.json")["prompts"]["prompt_template"]
+    assert asked == turned["other"], "taken as it is: $question is the template's own"
+    bad = read_recipe(write(tmp_path, CHOOSING.replace('among = ["$own", "$other"]', "")))
+    with pytest.raises(SpecError, match="needs option and among"):
+        run_recipe(bad, tmp_path / "bad", {}, resume=False, progress=Silent())

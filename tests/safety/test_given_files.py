@@ -18,6 +18,7 @@ from hydrometer.tasks import load_task, rows
 OPTIONS = {
     "config": ["--config", "PATH"],
     "system prompt": ["--system-prompt", "@PATH"],
+    "prompt template": ["--prompt-template", "@PATH"],
     "template": ["--template", "rule=PATH", "--teacher", "self+rule:b"],
     "chat template": ["--chat-template", "PATH"],
     "chat template of a teacher": ["--chat-template", "good=PATH"],

@@ -37,6 +37,7 @@ def test_rows_become_prompts_with_both_answers(tmp_path: Path):
         "no",
         None,
         "yes",
+        problem="Passage: 3 is {even} or $odd.\n\nQuestion: is 3 even?",
     )
     assert found["boolq-4"].answer == "yes"
     assert task.name == "boolq"

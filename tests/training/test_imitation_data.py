@@ -37,6 +37,14 @@ def test_rows_of_a_file_become_prompts_and_ended_responses(tmp_path: Path) -> No
     assert not shop.settings.seats, "nobody has to write anything"
 
 
+def test_prompts_of_messages_bring_their_own_system_prompt(tmp_path: Path) -> None:
+    path = write(tmp_path / "rows.jsonl", list(map(json.dumps, ROWS)))
+    shop = build_workshop(TrainConfig(objective="sft", sft_from=path, system_prompt="Be brief."))
+    asked = Message("user", "2 + 3 = ?"), Message("user", "4 + 4 = ?")
+    assert shop.imitations[0].prompt_ids == shop.student.render((Message("system", "Be brief."), asked[0]))
+    assert shop.imitations[1].prompt_ids == shop.student.render((asked[1],))
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [

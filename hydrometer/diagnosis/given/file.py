@@ -130,7 +130,7 @@ class RolloutFile:
         kept = {group.question.question_id for group in taken}
         left_out = tuple(g.question.question_id for g in self.groups if g.question.question_id not in kept)
         questions = [
-            _give(group, tokens, prompts.add_system_prompt(group.question), config, student, needs_demos=needs_demos)
+            _give(group, tokens, prompts.show(group.question), config, student, needs_demos=needs_demos)
             for group, tokens in zip(taken, encoded, strict=True)
         ]
         notes = _notes(self, config, taken, encoded, fewer=len(self.groups) - len(enough))

@@ -31,7 +31,7 @@ _EQUAL = (
     "temperature", "top_p", "max_response_tokens", "grading", "seed", "dtype", "verifier", "rollouts_from",
     "correct_above",
 )  # fmt: skip
-_STUDENT_PROMPTS = ("system_prompt", "chat_template_kwargs", "plain_prompt")
+_STUDENT_PROMPTS = ("prompt_template", "system_prompt", "chat_template_kwargs", "plain_prompt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class FinishedRun:
             SpecError: RUN was made from something else; all that differs is listed.
             RunFolderError: a table is missing or of another version.
         """
-        questions = [prompts.add_system_prompt(question) for question in task.questions("diagnose")]
+        questions = [prompts.show(question) for question in task.questions("diagnose")]
         if differing := self._differences(config, student, task, questions, prompts):
             more = f"\n  and {len(differing) - 8} more" if len(differing) > 8 else ""
             raise SpecError(
@@ -121,7 +121,9 @@ class FinishedRun:
         if self.described["task_fingerprint"] != asks:
             found.append("  the task's questions have changed")
         before, after = self.described["prompts"], prompts.describe()
-        found += [_line(name, before[name], after[name]) for name in _STUDENT_PROMPTS if before[name] != after[name]]
+        found += [
+            _line(name, before.get(name), after[name]) for name in _STUDENT_PROMPTS if before.get(name) != after[name]
+        ]
         if before["chat_template"].get(STUDENT) != after["chat_template"].get(STUDENT):
             found.append("  the student's chat template")
         return found

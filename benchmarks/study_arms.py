@@ -8,17 +8,15 @@ student under the common length limit, where its own was another), `OUT/aggregat
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hydrometer.evaluation.run import evaluate
 from hydrometer.probes.run import probe
 from hydrometer.recipes.collecting import ANSWERS, collect_answers
 from hydrometer.runs.progress import Silent
-from hydrometer.tasks.chain import PLAIN_PROMPT, SECOND_PROMPT, ChainTask
+from hydrometer.tasks.chain import SECOND_PROMPT
 from hydrometer.training.run import train
-from hydrometer.types import Grades, Message, Question
 
 EXAM = {"questions": 60, "samples": 4}
 COMMON = {
@@ -31,32 +29,11 @@ COMMON = {
 TEACHER_SAMPLES = 8
 COSTS = "costs.jsonl"
 DONE = "summary.json"
-UNSEEN_PROMPT = "Solve {chain} step by step and give the answer."
-"""A wording that no bundled model was trained on."""
-
-
-@dataclass(frozen=True)
-class Reworded:
-    """`bundled:chain`, the same questions and ids, asked in other words."""
-
-    wording: str
-
-    @property
-    def name(self) -> str:
-        """Told in `run.json`."""
-        return f"bundled:chain as '{self.wording}'"
-
-    def questions(self, split: Literal["train", "diagnose", "test"]) -> list[Question]:
-        """Those of the bundled task."""
-        return [replace(question, prompt=self._reword(question)) for question in ChainTask().questions(split)]
-
-    def _reword(self, question: Question) -> tuple[Message]:
-        chain = question.prompt[0].content[PLAIN_PROMPT.index("{") :].split()[0]
-        return (Message("user", self.wording.format(chain=chain)),)
-
-    def verify(self, question: Question, response: str) -> Grades:
-        """As the bundled task does."""
-        return ChainTask().verify(question, response)
+WORDING = "prompt_template"
+OWN_WORDS = SECOND_PROMPT.replace("{chain}", "$question")
+"""A wording that `expert` was trained on, and no other bundled model."""
+UNSEEN_WORDS = "Solve $question step by step and give the answer."
+"""A wording that none was trained on."""
 
 
 class Arm(NamedTuple):
@@ -64,8 +41,6 @@ class Arm(NamedTuple):
 
     options: Mapping[str, Any]
     seeds: int = 3
-    wording: str | None = None
-    """Of the question, where it is not the bundled one."""
     has_exam: bool = False
     """Whether the trained student is also evaluated under the common length limit."""
 
@@ -102,8 +77,8 @@ ARMS: Mapping[str, Arm] = {
     "student_support": Arm(_topk(4, "stop_gradient")),
     "overlap": Arm(_topk(4, "stop_gradient", support="intersection")),
     "non_overlap": Arm(_topk(4, "stop_gradient", support="symmetric_difference")),
-    "second_prompt": Arm(_taught("expert"), wording=SECOND_PROMPT),
-    "unseen_prompt": Arm(_taught("expert"), wording=UNSEEN_PROMPT),
+    "own_words": Arm(_taught("expert", prompt_template=OWN_WORDS)),
+    "unseen_words": Arm(_taught("expert", prompt_template=UNSEEN_WORDS)),
     "sampled_token": Arm(_taught("expert", objective=["sampled_token"]), seeds=5),
     "topk_16": Arm(_topk(16, "stop_gradient"), seeds=5),
     "dr_grpo": Arm({"objective": ["dr_grpo"]}),
@@ -120,13 +95,14 @@ def run_arm(out: Path, name: str, seed: int) -> Path:
     if str(options.get("student", "")).startswith("$"):
         other, _, rest = str(options["student"]).removeprefix("$").partition("/")
         options["student"] = str(run_arm(out, other, seed) / rest)
-    _once(folder, lambda: train(out=folder, resume=folder.exists(), task=task_of(arm), **options))
+    _once(folder, lambda: train(out=folder, resume=folder.exists(), **options))
     if arm.has_exam:
         _examine(out / f"exam-{name}-{seed}", str(folder / "model"), seed=seed, **EXAM)
     teacher = teacher_folder(out, name)
     if teacher is not None:
         model = str(arm.options["teacher"][0]).partition("=")[2]
-        _examine(teacher, model, task=task_of(arm), questions=EXAM["questions"], samples=TEACHER_SAMPLES)
+        wording = arm.options.get(WORDING)
+        _examine(teacher, model, questions=EXAM["questions"], samples=TEACHER_SAMPLES, prompt_template=wording)
     return folder
 
 
@@ -138,17 +114,12 @@ def probe_aggregation(out: Path, names: tuple[str, ...]) -> Path:
     return folder
 
 
-def task_of(arm: Arm) -> str | Reworded:
-    """What is asked in an arm."""
-    return "bundled:chain" if arm.wording is None else Reworded(arm.wording)
-
-
 def teacher_folder(out: Path, name: str) -> Path | None:
     """Where the evaluation of an arm's teacher stands, asked as the arm asks; None for one that is the student."""
     model = str(next(iter(ARMS[name].options.get("teacher", ())), "")).partition("=")[2]
     if not model.startswith("bundled:"):
         return None
-    asked = "" if ARMS[name].wording is None else f"-{name}"
+    asked = f"-{name}" if WORDING in ARMS[name].options else ""
     return out / f"teacher-{model.removeprefix('bundled:')}{asked}"
 
 

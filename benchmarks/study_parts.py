@@ -66,8 +66,8 @@ PARTS: Mapping[str, Part] = {
         ("accuracy", "overlap_ratio", "reverse_kl"),
     ),
     "vii": Part(
-        "The teacher's own prompt template",
-        {"unseen_prompt": "", "second_prompt": "unseen_prompt", "full": ""},
+        "The teacher's own words in the prompt",
+        {"unseen_words": "", "own_words": "unseen_words", "full": ""},
         ("overlap_ratio", "student_overlap_mass", "teacher_overlap_mass", "reverse_kl"),
         ("accuracy", "overlap_ratio", "student_overlap_mass"),
     ),

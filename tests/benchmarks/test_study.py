@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks import study_arms
-from benchmarks.study_arms import ARMS, UNSEEN_PROMPT, Reworded, run_arm, teacher_folder
+from benchmarks.study_arms import ARMS, run_arm, teacher_folder
 from benchmarks.study_figures import draw_part, smooth
 from benchmarks.study_parts import PARTS
 from benchmarks.study_results import (
@@ -22,7 +22,6 @@ from benchmarks.study_results import (
 from benchmarks.study_tables import describe_costs, describe_part
 from hydrometer.artifacts import build_table, write_json, write_table
 from hydrometer.dynamics.metrics import find_metric
-from hydrometer.tasks.chain import ChainTask
 from hydrometer.training.config import TrainConfig
 
 QUESTIONS = 6
@@ -93,15 +92,6 @@ def test_options_of_every_arm_are_options_of_train(name: str) -> None:
     assert config.teacher or config.objective in (("dr_grpo",), ("sft",))
 
 
-def test_other_words_ask_the_same_questions() -> None:
-    plain, reworded = ChainTask().questions("test"), Reworded(UNSEEN_PROMPT).questions("test")
-    assert [question.question_id for question in plain] == [question.question_id for question in reworded]
-    first = reworded[0].prompt[0].content
-    assert first.startswith("Solve ") and first.split()[1] in plain[0].prompt[0].content
-    right = Reworded(UNSEEN_PROMPT).verify(reworded[0], f"answer {plain[0].answer}")
-    assert right.strict.correct and not Reworded(UNSEEN_PROMPT).verify(reworded[0], "answer 1").strict.correct
-
-
 def test_an_arm_is_run_once_after_the_arm_it_starts_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[dict[str, Any]] = []
 
@@ -131,7 +121,7 @@ def test_an_arm_is_run_once_after_the_arm_it_starts_from(tmp_path: Path, monkeyp
 
 def test_the_teacher_is_asked_in_the_words_of_the_arm(tmp_path: Path) -> None:
     assert teacher_folder(tmp_path, "full") == tmp_path / "teacher-expert"
-    assert teacher_folder(tmp_path, "second_prompt") == tmp_path / "teacher-expert-second_prompt"
+    assert teacher_folder(tmp_path, "own_words") == tmp_path / "teacher-expert-own_words"
     assert teacher_folder(tmp_path, "rule") is None and teacher_folder(tmp_path, "dr_grpo") is None
 
 

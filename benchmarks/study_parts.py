@@ -28,7 +28,7 @@ PARTS: Mapping[str, Part] = {
     "ii": Part(
         "A teacher that writes another way, and a cold start",
         {"full": "", "other": "full", "imitated": "", "other_after_cold_start": "other"},
-        ("gap_recovery", "overlap_ratio", "student_overlap_mass", "entropy_gap", "response_tokens_mean"),
+        ("gap_recovery", "overlap_ratio", "student_overlap_mass", "response_tokens_mean", "alarms"),
         ("accuracy", "student_overlap_mass", "response_tokens_mean"),
     ),
     "iii": Part(
@@ -43,7 +43,7 @@ PARTS: Mapping[str, Part] = {
             "stop_gradient_1": "stop_gradient_5",
             "k1_loss": "stop_gradient_5",
         },
-        ("student_topk_mass", "student_entropy", "repeat_ratio", "response_tokens_mean"),
+        ("student_topk_mass", "student_entropy", "repeat_ratio", "response_tokens_mean", "alarms"),
         ("accuracy", "student_topk_mass", "student_entropy"),
     ),
     "iv": Part(

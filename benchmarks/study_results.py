@@ -8,6 +8,7 @@ All are of the same test questions.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ import polars as pl
 from jaxtyping import Float
 
 from benchmarks.study_arms import ARMS, COSTS, DONE, teacher_folder
-from hydrometer.artifacts import read_table
+from hydrometer.artifacts import read_json, read_table
 from hydrometer.evaluation.comparison import pool_seeds
 from hydrometer.evaluation.statistics import Estimate
 
@@ -139,6 +140,14 @@ def checked_change(out: Path, name: str, seeds: Sequence[int]) -> Change:
 def _checked_share(table: pl.DataFrame) -> float:
     checks, steps = (sum(text.count(mark) for text in table["text"]) for mark in "?=")
     return checks / max(steps, 1)
+
+
+def count_alarms(out: Path, name: str, seeds: Sequence[int]) -> Counter[str]:
+    """How many seeds each alarm rang in."""
+    rung: Counter[str] = Counter()
+    for seed in seeds:
+        rung.update({alarm["name"] for alarm in read_json(out / f"{name}-{seed}" / DONE)["alarms"]})
+    return rung
 
 
 def read_costs(out: Path) -> list[dict[str, Any]]:

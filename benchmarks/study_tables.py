@@ -16,6 +16,7 @@ from benchmarks.study_results import (
     after,
     before,
     checked_change,
+    count_alarms,
     estimate_accuracy,
     estimate_recovery,
     metric_change,
@@ -73,7 +74,16 @@ def _checked(out: Path, arm: str) -> str:
     return _change(checked_change(out, arm, seeds_of(out, arm)))
 
 
-_OWN: Mapping[str, Callable[[Path, str], str]] = {"gap_recovery": _recovery, "checked_steps": _checked}
+def _alarms(out: Path, arm: str) -> str:
+    rung = count_alarms(out, arm, seeds_of(out, arm))
+    return ", ".join(f"{name} {count}" for name, count in sorted(rung.items()))
+
+
+_OWN: Mapping[str, Callable[[Path, str], str]] = {
+    "gap_recovery": _recovery,
+    "checked_steps": _checked,
+    "alarms": _alarms,
+}
 """Columns that are not metrics of a step."""
 
 

@@ -28,7 +28,12 @@ QUESTIONS = 6
 
 
 def leave_run(
-    folder: Path, *, right: dict[int, Sequence[int]], metrics: dict[str, Sequence[float]], text: str = ""
+    folder: Path,
+    *,
+    right: dict[int, Sequence[int]],
+    metrics: dict[str, Sequence[float]],
+    text: str = "",
+    alarms: Sequence[str] = (),
 ) -> None:
     """A run folder with two responses to each question, of which `right[step]` says how many are correct."""
     folder.mkdir(parents=True)
@@ -53,7 +58,7 @@ def leave_run(
     write_table(folder / "evaluation.parquet", build_table("evaluation", rows))
     lines = [dict(zip(metrics, values, strict=True)) for values in zip(*metrics.values(), strict=True)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    write_json(folder / "summary.json", {})
+    write_json(folder / "summary.json", {"alarms": [{"name": name} for name in alarms]})
 
 
 def cells(table: str, arm: str) -> list[str]:
@@ -76,7 +81,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_every_part_names_arms_and_metrics_that_exist() -> None:
-    own = {"gap_recovery", "checked_steps"}
+    own = {"gap_recovery", "checked_steps", "alarms"}
     for part in PARTS.values():
         assert set(part.arms) <= set(ARMS)
         assert set(part.arms.values()) - {""} <= set(part.arms)
@@ -185,6 +190,15 @@ def test_checked_steps_are_counted_in_the_test_responses(tmp_path: Path) -> None
         tmp_path / "rule-0", right={0: [1] * 6, 50: [1] * 6}, metrics=metrics, text="+8=65?15:55\n*2=10\nanswer 10"
     )
     assert cells(describe_part(tmp_path, "v"), "rule")[6] == "0.000 → 0.500"
+
+
+def test_alarms_are_counted_once_a_seed(tmp_path: Path) -> None:
+    metrics = {
+        name: [0.0] * 5 for name in ("student_topk_mass", "student_entropy", "repeat_ratio", "response_tokens_mean")
+    }
+    for seed, alarms in enumerate((["truncation", "truncation", "repetition"], ["truncation"], [])):
+        leave_run(tmp_path / f"k1_loss-{seed}", right={0: [1] * 6, 50: [1] * 6}, metrics=metrics, alarms=alarms)
+    assert cells(describe_part(tmp_path, "iii"), "k1_loss")[-1] == "repetition 1, truncation 2"
 
 
 def test_metrics_that_are_null_are_not_numbers(tmp_path: Path) -> None:

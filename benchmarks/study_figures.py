@@ -81,7 +81,7 @@ def _draw_curves(axes: Axes, out: Path, arms: list[str], colours: Mapping[str, s
         axes.plot(steps, curves.mean(0), color=colours[arm], linewidth=1.6)
     unit = find_metric(metric).unit
     named = metric if metric != "accuracy" else "accuracy of the rollouts"
-    axes.set(title=f"{named}, {unit}" if unit in ("nats", "tokens") else named, xlabel="step")
+    axes.set(title=f"{named}, {unit}" if unit == "nats" else named, xlabel="step")
 
 
 def smooth(curve: Float[np.ndarray, " step"]) -> Float[np.ndarray, " step"]:

@@ -67,7 +67,7 @@ PARTS: Mapping[str, Part] = {
     ),
     "vii": Part(
         "The teacher's own words in the prompt",
-        {"unseen_words": "", "own_words": "unseen_words", "full": ""},
+        {"full": "", "unseen_words": "", "own_words": "unseen_words"},
         ("overlap_ratio", "student_overlap_mass", "teacher_overlap_mass", "reverse_kl"),
         ("accuracy", "overlap_ratio", "student_overlap_mass"),
     ),
@@ -87,7 +87,7 @@ PARTS: Mapping[str, Part] = {
     "ix": Part(
         "Outcome reward at equal samples",
         {"full": "", "dr_grpo": "full"},
-        ("student_entropy", "response_tokens_mean", "gradient_norm"),
+        ("checked_steps", "student_entropy", "response_tokens_mean", "gradient_norm"),
         ("accuracy", "student_entropy", "response_tokens_mean"),
     ),
     "x": Part(

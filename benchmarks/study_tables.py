@@ -4,6 +4,7 @@ Differences are paired by question and seed; intervals are 95 %, for other seeds
 at the first step and as its mean over the last five steps, with the lowest and highest seed.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -29,14 +30,36 @@ from hydrometer.evaluation.comparison import pool_seeds
 from hydrometer.evaluation.wording import percent, points
 
 NOTHING = ""
+COSTS = "costs"
+
+
+_PLACE = re.compile(r"(?<=<!-- study: )(\w+)( -->\n).*?(?=<!-- end -->)", re.DOTALL)
+
+
+def fill_document(text: str, out: Path) -> str:
+    """The document with its tables made anew, between `<!-- study: NAME -->` and `<!-- end -->`."""
+
+    def fill(place: re.Match[str]) -> str:
+        name = place[1]
+        found = describe_costs(out) if name == COSTS else describe_part(out, name)
+        return f"{name}{place[2]}{found}\n"
+
+    return _PLACE.sub(fill, text)
 
 
 def describe_part(out: Path, name: str) -> str:
-    """One part, over the seeds that are there."""
+    """One part, over the seeds that are there, and what the probe says of its contexts."""
     part = PARTS[name]
+    tables = [_describe_arms(out, part)]
+    if part.aggregated:
+        tables.append(_describe_aggregation(out, part.aggregated))
+    return "\n\n".join(filter(None, tables))
+
+
+def _describe_arms(out: Path, part: Part) -> str:
     head = ["arm", "seeds", "teacher", "before", "after", "difference", *part.shown]
     rows = [_row(out, arm, part) for arm in part.arms if seeds_of(out, arm)]
-    return f"## ({name}) {part.title}\n\n" + _table(head, rows)
+    return _table(head, rows)
 
 
 def _row(out: Path, arm: str, part: Part) -> list[str]:
@@ -102,7 +125,7 @@ def _number(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
-def describe_aggregation(out: Path, arms: Sequence[str]) -> str:
+def _describe_aggregation(out: Path, arms: Sequence[str]) -> str:
     """What the probe `aggregation` says of the contexts of these arms."""
     if not (out / "aggregation" / DONE).exists():
         return NOTHING

@@ -19,7 +19,7 @@ from benchmarks.study_results import (
     read_curve,
     seeds_of,
 )
-from benchmarks.study_tables import describe_costs, describe_part
+from benchmarks.study_tables import describe_costs, describe_part, fill_document
 from hydrometer.artifacts import build_table, write_json, write_table
 from hydrometer.dynamics.metrics import find_metric
 from hydrometer.training.config import TrainConfig
@@ -206,6 +206,14 @@ def test_metrics_that_are_null_are_not_numbers(tmp_path: Path) -> None:
     (tmp_path / "imitated-0" / "metrics.jsonl").write_text('{"loss": 1.0, "accuracy": null}\n{"loss": 2.0}\n')
     assert np.isnan(read_curve(tmp_path, "imitated", 0, "accuracy")).all()
     assert read_curve(tmp_path, "imitated", 0, "loss").tolist() == [1.0, 2.0]
+
+
+def test_tables_of_a_document_are_made_anew(study: Path) -> None:
+    text = "# Study\n\n<!-- study: iv -->\nold\n<!-- end -->\n\nread\n\n<!-- study: costs -->\n<!-- end -->\n"
+    filled = fill_document(text, study)
+    assert "old" not in filled and cells(filled, "early")[4] == "33.3 %"
+    assert filled.startswith("# Study\n\n<!-- study: iv -->\n| arm |") and filled.endswith("noted.\n<!-- end -->\n")
+    assert "\n<!-- end -->\n\nread\n\n" in filled and fill_document(filled, study) == filled
 
 
 def test_costs_are_summed(tmp_path: Path) -> None:

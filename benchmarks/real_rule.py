@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -75,8 +75,11 @@ def main() -> None:
         out=options.out / "trained",
         **common,
     )
-    print("with the rule in the prompt:", asked.accuracy)
-    print("without, before, after and the difference:", json.dumps(trained.summary, indent=1)[:4000])
+    found = trained.summary
+    print("with the rule in the prompt", asked.accuracy.describe())
+    print("without it, before training", found["before"]["accuracy"])
+    print("without it, after training", found["after"]["accuracy"])
+    print("difference, paired by question", found["comparison"]["difference"])
 
 
 if __name__ == "__main__":

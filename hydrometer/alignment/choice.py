@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy import special
 
-from hydrometer.alignment.contributions import NodeLabels, sum_by_question
+from hydrometer.alignment.contributions import NodeLabels, QuestionSums, sum_by_question
 from hydrometer.alignment.entries import interval_of
 from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, corrected_direction_square, corrected_ideal_square
@@ -104,19 +104,34 @@ def merge_arms(teachers: Sequence[str], objectives: Mapping[str, ObjectiveInfo])
     ]
 
 
-def rank_arms(
+class Evidence(NamedTuple):
+    """What a ranking is computed from, on the questions and nodes that all ranked arms share."""
+
+    ranked: tuple[Arm, ...]
+    sums: Float[np.ndarray, "question arm term"]
+    n_nodes: int
+    lost_nodes: int
+    lost_questions: int
+    unranked: tuple[Arm, ...]
+    is_length_apart: bool
+    """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
+
+
+def gather_evidence(
     arms: Sequence[Arm],
     scores: ArmScores,
     terms: Float[np.ndarray, "term teacher objective node"],
     labels: NodeLabels,
-    *,
-    epsilon: float,
-    rng: np.random.Generator,
-    needed: float = RECOMMEND_AT,
-) -> Ranking:
-    """Rank the arms that are not references, together with `no teacher`.
+    measured: QuestionSums | None = None,
+) -> Evidence:
+    """Sums of the arms that are not references over the nodes that all of them have.
 
-    `needed` is the probability of being within epsilon that a recommendation takes here (see `looks`).
+    Args:
+        arms: of the run.
+        scores: of the nodes.
+        terms: of the nodes.
+        labels: of the nodes.
+        measured: where the length of the ideal direction was measured, if not at these nodes.
     """
     wanted = [arm for arm in arms if not arm.reference]
     ranked = [arm for arm in wanted if scores.is_present[arm.place].any()]
@@ -127,28 +142,68 @@ def rank_arms(
     sums = sum_by_question(labels, np.where(is_shared, terms, 0.0)).sums[:, 0]
     places = tuple(zip(*(arm.place for arm in ranked), strict=True)) if ranked else ((), ())
     chosen = sums[:, list(places[0]), list(places[1])]
+    if measured is not None:
+        _put_length(chosen, labels.questions, measured)
     has_nodes = np.isin(np.arange(len(labels.questions)), labels.question[is_shared])
-    chosen = chosen[has_nodes]
+    return Evidence(
+        ranked=tuple(ranked),
+        sums=chosen[has_nodes],
+        n_nodes=int(is_shared.sum()),
+        lost_nodes=int(is_used.sum() - is_shared.sum()),
+        lost_questions=len(np.unique(labels.question[is_used])) - int(has_nodes.sum()),
+        unranked=tuple(arm for arm in wanted if arm not in ranked),
+        is_length_apart=measured is not None,
+    )
+
+
+def _at_full_length(sums: Float[np.ndarray, "question arm term"]) -> Float[np.ndarray, "question arm term"]:
+    """Sums with one question left out, but |g|^2 of all of them.
+
+    It scales all arms alike, so that its noise, where independent of theirs, cannot change their order: only epsilon is
+    taken at the estimate.
+    """
+    total = sums.sum(0)
+    copies = total - sums
+    for name in ("ideal_square", "noise"):
+        copies[..., TERMS.index(name)] = total[..., TERMS.index(name)]
+    return copies
+
+
+def _put_length(sums: Float[np.ndarray, "question arm term"], questions: Sequence[str], measured: QuestionSums) -> None:
+    """|g|^2 and its noise do not depend on the arm; a question without a measured node adds nothing to them."""
+    known = {question: index for index, question in enumerate(measured.questions)}
+    for place, question in enumerate(questions):
+        for name in ("ideal_square", "noise"):
+            term = TERMS.index(name)
+            own = measured.sums[known[question], 0, ..., term].max(initial=0.0) if question in known else 0.0
+            sums[place, :, term] = own
+
+
+def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, needed: float = RECOMMEND_AT) -> Ranking:
+    """Rank the arms together with `no teacher`.
+
+    `needed` is the probability of being within epsilon that a recommendation takes here (see `looks`).
+    """
     metric = METRICS["pooled_cosine"]
-    everywhere = np.ones(chosen.shape[:2], dtype=bool)
-    pooled = jackknife(metric.value, chosen, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
+    everywhere = np.ones(evidence.sums.shape[:2], dtype=bool)
+    pooled = jackknife(metric.value, evidence.sums, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
     intervals = [*map(interval_of, pooled.low, pooled.high), None]
     estimate = np.append(pooled.value, 0.0)
-    deviations = _deviations(pooled.left_out)
+    left_out = metric.value(_at_full_length(evidence.sums)) if evidence.is_length_apart else pooled.left_out
+    deviations = _deviations(left_out)
     probabilities, factor = separate_arms(estimate, deviations, epsilon, rng, needed)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
-    everything: list[Arm | None] = [*ranked, None]
-    reasons = [*(_why_unscored(row) for row in chosen.sum(0)), None]
-    n_questions, used_questions = int(has_nodes.sum()), len(np.unique(labels.question[is_used]))
+    everything: list[Arm | None] = [*evidence.ranked, None]
+    reasons = [*(_why_unscored(row) for row in evidence.sums.sum(0)), None]
     return Ranking(
         lines=tuple(
             Ranked(everything[i], float(estimate[i]), intervals[i], float(probabilities[i]), reasons[i]) for i in order
         ),
-        n_nodes=int(is_shared.sum()),
-        lost_nodes=int(is_used.sum() - is_shared.sum()),
-        n_questions=n_questions,
-        lost_questions=used_questions - n_questions,
-        unranked=tuple(arm for arm in wanted if arm not in ranked),
+        n_nodes=evidence.n_nodes,
+        lost_nodes=evidence.lost_nodes,
+        n_questions=len(evidence.sums),
+        lost_questions=evidence.lost_questions,
+        unranked=evidence.unranked,
         factor=factor,
         needed=needed,
     )

@@ -23,10 +23,12 @@ from hydrometer.alignment.choice import (
     ObjectiveInfo,
     Ranked,
     Ranking,
+    gather_evidence,
     rank_arms,
 )
 from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
+from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
 from hydrometer.alignment.study import Study, build_study
 from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
 from hydrometer.types import NO_TEACHER, STUDENT
@@ -48,6 +50,7 @@ def summarise(
     controls: Mapping[str, str],
     cost: Mapping[str, int | float],
     epsilon: float = EPSILON,
+    by_outcomes: bool = False,
     needed: float = RECOMMEND_AT,
     warnings: Sequence[str] = (),
     seed: int = 0,
@@ -68,13 +71,17 @@ def summarise(
         controls: teacher -> its control teacher.
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
         epsilon: arms this close to the best are as good as it.
+        by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
         needed: probability that a recommendation takes; higher where the run has looked before (see `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
     """
     names = candidates["continuation"].unique().sort().to_list()
     studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
-    rankings = {study.continuation: rank_study(study, epsilon=epsilon, needed=needed, seed=seed) for study in studies}
+    scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
+    rankings = {
+        study.continuation: rank_study(study, scored, epsilon=epsilon, needed=needed, seed=seed) for study in studies
+    }
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
@@ -97,6 +104,7 @@ def summarise(
     primary = STUDENT if STUDENT in rankings else next(iter(rankings), None)
     summary |= _verdict(rankings[primary], primary, epsilon, cost) if primary else _NO_VERDICT
     return summary | {
+        "ranked_by": "outcomes" if by_outcomes else "branches",
         "analyses": analyses | {"questions": questions.height, "epsilon": epsilon},
         "warnings": notes,
         "cost": dict(cost),
@@ -106,10 +114,13 @@ def summarise(
 _NO_VERDICT = {"recommendation": None, "more_tokens": None, "verdict": "Nothing to rank: no candidate was counted."}
 
 
-def rank_study(study: Study, *, epsilon: float, needed: float, seed: int) -> Ranking:
-    """The ranking of one continuation, as its summary will have it."""
-    rng = np.random.default_rng(seed)
-    return rank_arms(study.arms, study.scores, study.terms, study.labels, epsilon=epsilon, rng=rng, needed=needed)
+def rank_study(study: Study, scored: ScoredPaths | None, *, epsilon: float, needed: float, seed: int) -> Ranking:
+    """The ranking of one continuation, as its summary will have it; by outcomes where `scored` paths are given."""
+    if scored is None:
+        evidence = gather_evidence(study.arms, study.scores, study.terms, study.labels)
+    else:
+        evidence = outcome_evidence(study, scored)
+    return rank_arms(evidence, epsilon=epsilon, rng=np.random.default_rng(seed), needed=needed)
 
 
 def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Everything that decides a diagnosis. Each field is a flag of `hydrometer diagnose` and a key of its TOML file."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -56,9 +57,8 @@ class MeasuringOptions(OptionGroup):
     """With --rollouts-from: a response whose reward is above this is correct."""
 
     goal: Literal["both", "choose", "map"] = "both"
-    """What is wanted: a choice between the arms (looks at the ranking as questions come in, and stops when it is
-    decided), a map of every token's effect (no stop before all questions are measured), or both (the same without a
-    preference in what is sampled)."""
+    """What is wanted: a choice between the arms at the least cost (looks at the ranking as questions come in, and stops
+    when it is decided), a map of the tokens that matter, or both, with every candidate measured alike."""
     budget: str | None = None
     """Most that sampling may cost, as 200k tokens, 5000 rollouts or 10 minutes; what is there by then is reported."""
 
@@ -66,9 +66,9 @@ class MeasuringOptions(OptionGroup):
     """How many questions of the task's diagnose split (default with --goal choose: as many as it takes, at
     most 200; with --rollouts-from: all of the file)."""
     rollouts: int = Field(default=32, ge=2)
-    """On-policy rollouts per question that are counted in success rates."""
+    """On-policy rollouts per question that are counted in success rates (choose: 2)."""
     paths: int = Field(default=1, ge=1)
-    """On-policy rollouts per question whose nodes are analysed (never counted)."""
+    """On-policy rollouts per question whose nodes are analysed, never counted (choose: 8)."""
     nodes_per_path: int | None = Field(default=None, ge=1)
     """Most nodes of a path that are analysed, spread evenly over it; each stands for its share (default: all)."""
     demos: int = Field(default=8, ge=0)
@@ -77,15 +77,18 @@ class MeasuringOptions(OptionGroup):
     """Rollouts per question by every teacher from its own prompt, and as many fresh ones by the student from its own:
     how often each is right (never counted in success rates). 0: none."""
 
-    allocation: Literal["fixed", "windowed", "on_policy"] = "fixed"
-    """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, or none (the
-    default with --rollouts-from)."""
+    allocation: Literal["fixed", "windowed", "on_policy", "choose", "map"] = "fixed"
+    """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, none (the default
+    with --rollouts-from), those that rank teachers at the least cost, or those that find the tokens that matter."""
     visits: int = Field(default=20, ge=2)
-    """Visits per candidate at which it is left alone."""
+    """Visits per candidate at which it is left alone (choose: 4; map: 40, where it surely matters)."""
+    nodes_per_question: int = Field(default=1, ge=1)
+    """Nodes of a question's paths that branches are sampled at (choose): they measure the length of the ideal
+    direction; everything else comes from the outcomes of the paths."""
     branch_budget: int = Field(default=2000, ge=1)
     """Most branch rollouts per question (windowed)."""
     min_visits: int = Field(default=20, ge=2)
-    """Visits below which a candidate is not kept."""
+    """Visits below which a candidate is not kept (choose: 2; map: 4)."""
     candidate_threshold: Probability = 0.02
     """A token is a candidate where the student's or any teacher's probability is above this."""
 
@@ -105,13 +108,26 @@ class MeasuringOptions(OptionGroup):
     """Length limit of a summary."""
 
 
+_BY_ALLOCATION: Mapping[str, Mapping[str, int]] = {
+    "choose": {"rollouts": 2, "paths": 8, "visits": 4, "min_visits": 2},
+    "map": {"visits": 40, "min_visits": 4},
+}
+"""Defaults that differ from those of the other allocations."""
+
+
 class DiagnoseConfig(
     MachineOptions, TeacherPromptingOptions, SamplingOptions, MeasuringOptions, TaskOptions, ArmOptions
 ):
     """One diagnosis. The groups follow one another from the last to the first."""
 
+    def fit_allocation(self) -> "DiagnoseConfig":
+        """The config with the defaults of its allocation where nothing else was asked for."""
+        defaults = _BY_ALLOCATION.get(self.allocation, {})
+        return self.model_copy(update={k: v for k, v in defaults.items() if k not in self.model_fields_set})
+
     def follow_goal(self) -> "DiagnoseConfig":
         """With the options that follow from the goal, where they were not given."""
-        if self.goal == "choose" and "questions" not in self.model_fields_set:
-            return self.model_copy(update={"questions": _MOST_QUESTIONS_OF_A_CHOICE})
-        return self
+        follows: dict[str, Any] = {} if self.goal == "both" else {"allocation": self.goal}
+        if self.goal == "choose":
+            follows["questions"] = _MOST_QUESTIONS_OF_A_CHOICE
+        return self.model_copy(update={k: v for k, v in follows.items() if k not in self.model_fields_set})

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
-from hydrometer.diagnosis.chosen_nodes import choose_nodes
+from hydrometer.diagnosis.chosen_nodes import choose_for_length, choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.given.states import compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
@@ -218,6 +218,17 @@ def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, s
             chosen = choose_nodes(scores, instruments.config.nodes_per_path, np.random.default_rng(seed))
         state.scores[path.rollout_id], state.node_weights[path.rollout_id] = chosen
         progress.advance(1)
+    if instruments.ranks_by_outcomes:
+        for state in states:
+            if not state.frozen:
+                _choose_for_length(instruments, state)
+
+
+def _choose_for_length(instruments: Instruments, state: QuestionState) -> None:
+    seed = rollout_seed(instruments.config.seed, f"nodes\x1f{state.question.question_id}", 0)
+    scores = [state.scores[path.rollout_id] for path in state.of_kind("path")]
+    weights = choose_for_length(scores, instruments.config.nodes_per_question, np.random.default_rng(seed))
+    state.node_weights = {path.rollout_id: own for path, own in zip(state.of_kind("path"), weights, strict=True)}
 
 
 def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Record:

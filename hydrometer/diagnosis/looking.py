@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 from hydrometer.alignment.choice import RECOMMEND_AT, ObjectiveInfo
 from hydrometer.alignment.looks import look_schedule, needed_probability
+from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.study import build_study
 from hydrometer.alignment.summary import rank_study
 from hydrometer.alignment.wording import name_of
 from hydrometer.diagnosis.measurement import Look
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
-from hydrometer.diagnosis.tables import build_measured
+from hydrometer.diagnosis.tables import build_measured, count_base
 from hydrometer.runs.rounds import Cost
 from hydrometer.types import STUDENT
 
@@ -44,7 +45,10 @@ def look(instruments: Instruments, states: Sequence[QuestionState], cost: Cost, 
     objectives = {o.name: ObjectiveInfo(o.direction_key, o.reference) for o in instruments.objectives}
     study = build_study(STUDENT, measured.nodes, measured.candidates, measured.teacher_scores, objectives)
     config = instruments.config
-    ranking = rank_study(study, epsilon=config.epsilon, needed=needed, seed=config.seed)
+    scored = None
+    if instruments.ranks_by_outcomes:
+        scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, count_base(states))
+    ranking = rank_study(study, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
     leader = ranking.recommended or ranking.lines[0]
     return Look(
         questions=len(states),

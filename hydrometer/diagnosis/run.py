@@ -173,6 +173,7 @@ def _write_results(
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
+        by_outcomes=instruments.ranks_by_outcomes,
         needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
         warnings=_warnings(instruments, found, eligible_nodes),
         seed=instruments.config.seed,

@@ -22,7 +22,7 @@ from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
-from hydrometer.success.allocation import Allocation, FixedVisits, OnPolicy, Windowed
+from hydrometer.success.allocation import Allocation, FixedVisits, Map, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
 from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView
 from hydrometer.types import STUDENT, Question, Task
@@ -94,6 +94,11 @@ class Instruments:
         return tuple(objective for objective in self.objectives if objective.needs == "teacher")
 
     @property
+    def ranks_by_outcomes(self) -> bool:
+        """Whether arms are ranked by the outcomes of paths; branches then measure the ideal direction's length."""
+        return self.config.allocation == "choose"
+
+    @property
     def needs_rewards(self) -> bool:
         """Whether some objective's field is estimated from the rewards of counted rollouts."""
         return any(objective.needs == "reward_to_go" for objective in self.objectives)
@@ -120,12 +125,13 @@ def build_instruments(
     config = config.follow_goal()
     budget = None if config.budget is None else parse_budget(config.budget)
     sources = open_sources(config)
-    config = sources.resolve(config)
+    config = sources.resolve(config).fit_allocation()
     _refuse_contradictions(config)
     if student is None:
         parse_model_spec(config.student)  # misspelt names are told before anything is loaded
     specs = () if teachers is not None else _parse_teachers(config)
     objectives = parse_objectives(config.objective)
+    _refuse_sampled_fields(config, objectives)
     task = _build_task(config, task, sources)
     prompts = read_prompt_options(config, specs, templates=config.template)
     if prompts.changes_formats and (student is not None or teachers is not None):
@@ -225,15 +231,30 @@ def _refuse_contradictions(config: DiagnoseConfig) -> None:
             f"--visits {config.visits} brings no candidate to --min-visits {config.min_visits}, so none of them would "
             f"be kept. Lower --min-visits to {config.visits}, or raise --visits."
         )
+    if config.allocation == "choose" and config.nodes_per_path is not None:
+        raise SpecError("--nodes-per-path is not for --allocation choose, which scores all; see --nodes-per-question.")
     if config.pilot_low > config.pilot_high:
         raise SpecError(f"--pilot-low {config.pilot_low:g} is above --pilot-high {config.pilot_high:g}.")
+
+
+def _refuse_sampled_fields(config: DiagnoseConfig, objectives: Sequence[Objective]) -> None:
+    """Objectives whose field is known only where rollouts were counted, in a run that counts them at few nodes.
+
+    Raises:
+        SpecError: such an objective with `--allocation choose`.
+    """
+    sampled = next((objective.name for objective in objectives if objective.needs == "reward_to_go"), None)
+    if config.allocation == "choose" and sampled:
+        raise SpecError(f"Objective '{sampled}' needs branches at every node: take --allocation fixed, not choose.")
 
 
 def build_allocation(config: DiagnoseConfig) -> Allocation:
     """The strategy that the config names."""
     match config.allocation:
-        case "fixed":
+        case "fixed" | "choose":
             return FixedVisits(config.visits)
+        case "map":
+            return Map(config.visits)
         case "windowed":
             return Windowed(config.visits, config.branch_budget)
         case "on_policy":

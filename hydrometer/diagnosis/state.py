@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 import numpy as np
+from jaxtyping import Bool
 
 from hydrometer.diagnosis.given.rollouts import FrozenPath
 from hydrometer.models import CausalModel
@@ -88,10 +89,14 @@ class QuestionState:
             self.tree.add_path(path)
         for rollout in self.of_kind(*COUNTED_KINDS):
             self.tree.count(rollout)
-        self.listed = list_forcible(self.tree, [_candidates(path, self.scores[path.rollout_id]) for path in paths])
+        self.listed = list_forcible(self.tree, [self._candidates(path) for path in paths])
+
+    def _candidates(self, path: Rollout) -> PathCandidates:
+        """Of the chosen nodes."""
+        return _chosen_candidates(path, self.scores[path.rollout_id], self.node_weights[path.rollout_id] > 0.0)
 
 
-def _candidates(path: Rollout, scores: PathScores) -> PathCandidates:
+def _chosen_candidates(path: Rollout, scores: PathScores, is_chosen: Bool[np.ndarray, " position"]) -> PathCandidates:
     log_p, log_q = scores.student_logprob, scores.teacher_logprob
     p = np.nan_to_num(np.exp(log_p), nan=0.0)
     if len(log_q):
@@ -100,7 +105,9 @@ def _candidates(path: Rollout, scores: PathScores) -> PathCandidates:
         by_difference = np.abs(np.exp(log_q) - p).max(axis=0)
     else:
         by_gradient = by_difference = np.zeros_like(p)
-    return PathCandidates(path.rollout_id, scores.position, scores.token_id, p, by_gradient, by_difference)
+    here = is_chosen[scores.position]
+    columns = (scores.position, scores.token_id, p, by_gradient, by_difference)
+    return PathCandidates(path.rollout_id, *(column[here] for column in columns))
 
 
 def open_question(

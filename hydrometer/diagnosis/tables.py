@@ -62,6 +62,14 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
     return tables, visit_log
 
 
+def count_base(states: Sequence[QuestionState]) -> pl.DataFrame:
+    """How many base rollouts every question has, and how many of them are right."""
+    base = [(state.question.question_id, state.of_kind("base")) for state in states]
+    rows = [(question, len(rollouts), sum(rollout.correct for rollout in rollouts)) for question, rollouts in base]
+    schema = {name: TABLES["questions"][name] for name in ("question_id", "rollouts", "correct")}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
 def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[str, Any]]:
     rows = []
     for state in states:
@@ -153,13 +161,18 @@ def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit
                 "token": [texts[token_id] for token_id in scores.token_id.tolist()],
                 "student_logprob": scores.student_logprob,
                 "student_rank": scores.student_rank,
+                "node_weight": state.node_weights[path.rollout_id][scores.position],
             }
-            for _, path, scores in _paths(states)
+            for state, path, scores in _paths(states)
         ],
-        TABLES["candidates"],
+        TABLES["candidates"] | {"node_weight": pl.Float64},
     )
-    enough = pl.col("visits") >= instruments.config.min_visits
-    return add_success(listed, visit_log).with_columns(kept=enough & pl.col("student_logprob").is_not_null())
+    enough = (pl.col("visits") >= instruments.config.min_visits) & (pl.col("node_weight") > 0.0)
+    return (
+        add_success(listed, visit_log)
+        .with_columns(kept=enough & pl.col("student_logprob").is_not_null())
+        .drop("node_weight")
+    )
 
 
 def _teacher_scores(

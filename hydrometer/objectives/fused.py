@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from hydrometer.objectives.matmul import fast_matmul
 from hydrometer.objectives.objective import Objective
 from hydrometer.objectives.sampled import sum_rewards_to_go
 
@@ -113,7 +114,7 @@ def fused_loss(
     student, teacher = _layers(hidden, head, teacher_hidden, teacher_head, warp_temperature)
     gradients = _zero_gradients(hidden, head)
     size = chunk_tokens or default_chunk_tokens(len(student.weight), hidden.device)
-    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False):
+    with torch.no_grad(), torch.autocast(hidden.device.type, enabled=False), fast_matmul(hidden.device):
         sums = _walk(terms, student, teacher, inputs, gradients, size, observe)
         per_term = sums / (divide_by or max(len(hidden), 1))
         total = (per_term * per_term.new_tensor([term.coefficient for term in terms])).sum()
@@ -383,6 +384,7 @@ def observe_logprobs(
     """Show every chunk's log-probabilities to `observe` as `fused_loss` does (see there), without a loss."""
     student, teacher = _layers(hidden, head, teacher_hidden, teacher_head, warp_temperature)
     size = chunk_tokens or default_chunk_tokens(len(student.weight), hidden.device)
-    for start in reversed(range(0, len(hidden), size)):
-        rows = slice(start, min(start + size, len(hidden)))
-        observe(rows, student.logprobs(rows)[0], None if teacher is None else teacher.logprobs(rows)[0])
+    with fast_matmul(hidden.device):
+        for start in reversed(range(0, len(hidden), size)):
+            rows = slice(start, min(start + size, len(hidden)))
+            observe(rows, student.logprobs(rows)[0], None if teacher is None else teacher.logprobs(rows)[0])

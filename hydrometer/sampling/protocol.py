@@ -7,7 +7,11 @@ of the model's forward pass (float32: log-probabilities within 1e-4 nats), not o
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Float64
+
 from hydrometer.models import Warp
+from hydrometer.sampling.seeding import uniforms
 
 
 class SamplingSettings(NamedTuple):
@@ -27,6 +31,12 @@ class SampleRequest(NamedTuple):
     seed: int
     most_tokens: int | None = None
     """Draw at most so many (>= 1), where the settings would allow more."""
+    coupled: bool = False
+    """Take the seed's numbers by position in the response instead of in the continuation.
+
+    Continuations of two prefixes with one seed then draw with the same number at the same position: the same token
+    wherever they have come to the same distribution. Each of them alone is distributed as it is without.
+    """
 
 
 class Continuation(NamedTuple):
@@ -53,6 +63,11 @@ def room(request: SampleRequest, settings: SamplingSettings) -> int:
     """How many tokens may be drawn for a request."""
     left = settings.max_response_tokens - len(request.prefix_ids)
     return left if request.most_tokens is None else min(left, request.most_tokens)
+
+
+def numbers(request: SampleRequest, count: int) -> Float64[np.ndarray, " count"]:
+    """The uniform numbers that the first `count` tokens of a continuation are drawn with."""
+    return uniforms(request.seed, count, first=len(request.prefix_ids) if request.coupled else 0)
 
 
 def settled(request: SampleRequest, settings: SamplingSettings, eos_ids: frozenset[int]) -> Continuation | None:

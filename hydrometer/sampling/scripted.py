@@ -12,8 +12,7 @@ import torch
 from jaxtyping import Float32, Float64
 
 from hydrometer.models.causal import LogitsChunk, warp_logprobs
-from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, room, settled
-from hydrometer.sampling.seeding import uniforms
+from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings, numbers, room, settled
 from hydrometer.types import Message
 
 NextProbs = Callable[[tuple[int, ...], tuple[int, ...]], Float64[np.ndarray, " vocab"]]
@@ -84,10 +83,9 @@ class _ScriptedSampler:
         return [settled(request, self.settings, self.model.eos_ids) or self._draw(request) for request in requests]
 
     def _draw(self, request: SampleRequest) -> Continuation:
-        numbers = uniforms(request.seed, room(request, self.settings))
         token_ids: list[int] = []
         logprobs: list[float] = []
-        for number in numbers:
+        for number in numbers(request, room(request, self.settings)):
             logits = self.model.next_logits(request.prompt_ids, (*request.prefix_ids, *token_ids))
             warped = warp_logprobs(logits.double(), self.settings.warp).exp().numpy()
             cumulative = warped.cumsum()

@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float, Int, Int64
 
 from hydrometer.errors import SpecError
 from hydrometer.success.tree import PrefixTree
+from hydrometer.success.worth import can_matter, estimate_worth
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Forcible:
     """The first path through the node."""
     position: Int64[np.ndarray, " pair"]
     token_id: Int64[np.ndarray, " pair"]
+    student_prob: Float[np.ndarray, " pair"]
     priority_gradient: Float[np.ndarray, " pair"]
     priority_difference: Float[np.ndarray, " pair"]
 
@@ -93,17 +95,21 @@ def list_forcible(tree: PrefixTree, paths: Sequence[PathCandidates]) -> Forcible
     Raises:
         ValueError: A path or position that the tree does not have.
     """
-    first: dict[tuple[int, int], tuple[int, int, int, int, float, float]] = {}
-    for path in sorted(paths, key=lambda path: path.rollout_id):
+    first: dict[tuple[int, int], tuple[int, int, int, int, int, int]] = {}
+    ordered = sorted(paths, key=lambda path: path.rollout_id)
+    for rank, path in enumerate(ordered):
         for index in np.flatnonzero(_branching(path)).tolist():
             position, token = int(path.position[index]), int(path.token_id[index])
             node = tree.node(path.rollout_id, position)
-            gradient, difference = float(path.priority_gradient[index]), float(path.priority_difference[index])
-            first.setdefault((node, token), (position, path.rollout_id, token, node, gradient, difference))
+            first.setdefault((node, token), (position, path.rollout_id, token, node, rank, index))
     rows = sorted(first.values())
     position, path_id, token_id, node = (np.array([row[i] for row in rows], dtype=np.int64) for i in range(4))
-    gradient, difference = (np.array([row[i] for row in rows], dtype=np.float64) for i in (4, 5))
-    return Forcible(node, path_id, position, token_id, gradient, difference)
+
+    def values(name: str) -> Float[np.ndarray, " pair"]:
+        return np.array([getattr(ordered[rank], name)[index] for *_, rank, index in rows], dtype=np.float64)
+
+    names = ("student_prob", "priority_gradient", "priority_difference")
+    return Forcible(node, path_id, position, token_id, *map(values, names))
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,53 @@ class Windowed:
         deepest = int(position.max(initial=0))
         starts = [self.first_window * (2**i - 1) for i in range((deepest // self.first_window + 1).bit_length())]
         return np.searchsorted(np.array(starts), position, side="right") - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """A few visits wherever a token could matter, then more the likelier it does: for advice token by token.
+
+    A pair is wanted visits x sqrt(P x 4 Var) times, P the chance that it matters and Var that of one outcome (see
+    `worth`): the division of a fixed number of rollouts that makes the summed error variance of mattering rates least.
+    No pair more than doubles at once, so that P follows the counts. Departure: arXiv 2605.10889 looks at no outcome.
+    """
+
+    visits: int
+    """Of a pair that surely matters and whose outcomes are even."""
+    first: int = 4
+    """Of every pair that could matter."""
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(visits=self.visits, first=self.first)
+
+    def targets(
+        self,
+        node: Int64[np.ndarray, " pair"],
+        student_prob: Float[np.ndarray, " pair"],
+        visits: Int64[np.ndarray, " pair"],
+        successes: Int64[np.ndarray, " pair"],
+    ) -> Int64[np.ndarray, " pair"]:
+        """Visits that every pair should have now."""
+        worth = estimate_worth(node, student_prob, visits, successes)
+        wanted = np.ceil(self.visits * np.sqrt(4.0 * worth.probability * worth.variance)).astype(np.int64)
+        grown = np.maximum(np.minimum(wanted, 2 * visits), min(self.first, self.visits))
+        return np.where(can_matter(node, student_prob), grown, 0)
+
+    def next_round(self, tree: PrefixTree, listed: Forcible, *, limit: int) -> list[Branch]:
+        """The shallowest missing visits: their free continuations also serve the deeper pairs of the next round."""
+        return _fill(listed, np.arange(len(listed)), self._missing(tree, listed), limit)
+
+    def planned(self, tree: PrefixTree, listed: Forcible) -> int:
+        """All visits that are missing now; those that outcomes will ask for come on top."""
+        return int(self._missing(tree, listed).sum())
+
+    def ceiling(self, pairs: int) -> int:
+        """`visits` each."""
+        return pairs * self.visits
+
+    def _missing(self, tree: PrefixTree, listed: Forcible) -> Int64[np.ndarray, " pair"]:
+        visits, successes = tree.counts_at(listed.node, listed.token_id)
+        return np.maximum(self.targets(listed.node, listed.student_prob, visits, successes) - visits, 0)
 
 
 def _branching(path: PathCandidates) -> Bool[np.ndarray, " candidate"]:

@@ -160,6 +160,15 @@ class PrefixTree:
         counts = [len(self._visits[node].get(token, ())) for node, token in pairs]
         return np.array(counts, dtype=np.int64)
 
+    def counts_at(
+        self, nodes: Int64[np.ndarray, " candidate"], tokens: Int64[np.ndarray, " candidate"]
+    ) -> tuple[Int64[np.ndarray, " candidate"], Int64[np.ndarray, " candidate"]]:
+        """Visits and successes of many (node, token) pairs at once, nodes as numbered by `node`."""
+        pairs = zip(nodes.tolist(), tokens.tolist(), strict=True)
+        taken = [self._visits[node].get(token, ()) for node, token in pairs]
+        visits = np.array([len(codes) for codes in taken], dtype=np.int64)
+        return visits, np.array([sum(code & 1 for code in codes) for codes in taken], dtype=np.int64)
+
     def outcomes(self, path_id: int, position: int) -> dict[int, Outcomes]:
         """Counted rollouts and their outcomes at a node, by token; tokens nobody took are absent."""
         taken = self._visits[self.node(path_id, position)]

@@ -19,17 +19,14 @@ from torch import Tensor, nn
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
+from hydrometer.training.micro_batches import split_rows
 from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
-from hydrometer.training.rows import Rows, pad_rows, predicting_states
+from hydrometer.training.rows import Rows, join_rows
 from hydrometer.training.teaching import Seat
 from hydrometer.training.token_sheet import Joined, TokenSheet, token_keys
+from hydrometer.training.tree_pass import predicting_states
 from hydrometer.training.weighing import SignColumns, Signs, compute_signs, split_signs
-
-_TOKENS_CPU = 1 << 11
-"""Larger blocks take a third more time there: their memory is fresh, and out of the cache, every time."""
-_TOKENS_ACCELERATOR = 1 << 14
-
 
 Observe = Callable[[Tensor, slice, Tensor, Tensor | None], None]
 """(places in the micro-batch, which of them, student's and teacher's log-probabilities)"""
@@ -147,20 +144,6 @@ class StudentLoss(nn.Module):
         return loss, per_term
 
 
-def split_evenly(lengths: Sequence[int], micro_batch: int | None, device: torch.device) -> list[list[int]]:
-    """Places of rows by micro-batch, short rows first, so that a batch has little padding."""
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-    if micro_batch is not None:
-        return [order[start : start + micro_batch] for start in range(0, len(order), micro_batch)]
-    most_tokens = _TOKENS_CPU if device.type == "cpu" else _TOKENS_ACCELERATOR
-    groups: list[list[int]] = []
-    for place in order:
-        if not groups or (len(groups[-1]) + 1) * lengths[place] > most_tokens:
-            groups.append([])
-        groups[-1].append(place)
-    return groups
-
-
 @torch.no_grad()
 def teach(
     student: TransformersModel,
@@ -173,7 +156,7 @@ def teach(
     device = student.device
     chosen = [exercises[i] for i in group]
     responses = [exercise.rollout.token_ids for exercise in chosen]
-    rows = pad_rows([exercise.prompt_ids for exercise in chosen], responses, device=device)
+    rows = join_rows([exercise.prompt_ids for exercise in chosen], responses, device=device)
     lengths = torch.tensor([len(response) for response in responses], device=device)
     row = torch.arange(len(chosen), device=device).repeat_interleave(lengths)
     taught: dict[str, Taught] = {}
@@ -183,7 +166,7 @@ def teach(
             continue
         prompts = [chosen[i].lessons[name] for i in mine]
         with seat.as_teacher():
-            batch = pad_rows(prompts, [responses[i] for i in mine], device=device)
+            batch = join_rows(prompts, [responses[i] for i in mine], device=device)
             states = predicting_states(seat.model.network, batch)
             head = read_head(seat.model.network, seat.model.vocab_size)
         taught[name] = Taught(states, head, torch.isin(row, torch.tensor(mine, device=device)).nonzero()[:, 0])
@@ -216,7 +199,7 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
     """What both models say of every token, before any weight is known; the first of several teachers speaks."""
     head = read_head(student.network, student.vocab_size)
     sheet = TokenSheet[SignColumns]()
-    for group in _micro_batches(exercises, settings.micro_batch, student.device):
+    for group in _micro_batches(student, settings, exercises):
         lesson = teach(student, settings, exercises, group, None)
         hidden = predicting_states(student.network, lesson.rows)
         for states, teacher_head, places in lesson.taught.values():
@@ -237,12 +220,10 @@ def look_ahead(student: TransformersModel, settings: Settings, exercises: Sequen
     return split_signs(sheet.join(), [len(exercise.rollout.token_ids) for exercise in exercises])
 
 
-def _micro_batches(exercises: Sequence[Exercise], micro_batch: int | None, device: torch.device) -> list[list[int]]:
-    lengths = [
-        max(len(ids) for ids in (exercise.prompt_ids, *exercise.lessons.values())) + len(exercise.rollout.token_ids)
-        for exercise in exercises
-    ]
-    return split_evenly(lengths, micro_batch, device)
+def _micro_batches(student: TransformersModel, settings: Settings, exercises: Sequence[Exercise]) -> list[list[int]]:
+    prompts = [max((exercise.prompt_ids, *exercise.lessons.values()), key=len) for exercise in exercises]
+    lengths = [len(exercise.rollout.token_ids) for exercise in exercises]
+    return split_rows(prompts, lengths, settings.micro_batch, student.network)
 
 
 class Gathered(NamedTuple):
@@ -283,7 +264,7 @@ def accumulate(
     losses = torch.zeros(len(terms.all), device=student.device)
     taught, alone = TokenSheet[TokenStats](), TokenSheet[StudentStats]()
     count = len(terms.distil) + len(terms.outcome)
-    for group in _micro_batches(exercises, settings.micro_batch, student.device) if count else []:
+    for group in _micro_batches(student, settings, exercises) if count else []:
         lesson = teach(student, settings, exercises, group, weights)
 
         def observe(places: Tensor, rows: slice, p: Tensor, q: Tensor | None, lesson: Lesson = lesson) -> None:
@@ -298,10 +279,11 @@ def accumulate(
             loss, per_term = loss_of(lesson, divide_by, observe)
             backward(loss)
         losses[:count] += per_term
-    lengths = [len(one.prompt_ids) + len(one.token_ids) for one in imitations] if terms.imitate else []
-    for group in split_evenly(lengths, settings.micro_batch, student.device):
+    given = imitations if terms.imitate else []
+    prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
+    for group in split_rows(prompts, lengths, settings.micro_batch, student.network):
         chosen = [imitations[i] for i in group]
-        rows = pad_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
+        rows = join_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
         with recomputing(student.network, settings.recompute):
             loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
             backward(loss)

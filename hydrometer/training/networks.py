@@ -21,7 +21,8 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from hydrometer.errors import SpecError
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives.fused import Head
-from hydrometer.training.rows import pad_rows, predicting_states
+from hydrometer.training.rows import join_rows
+from hydrometer.training.tree_pass import attention_by, predicting_states
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 """Largest difference of a logit between both ways; the two round alike, so that a missing step shows as far more."""
@@ -53,7 +54,7 @@ def check_head(model: TransformersModel) -> None:
         SpecError: they differ.
     """
     network, ids = model.network, list(range(min(8, model.vocab_size)))
-    rows = pad_rows([ids[:4]], [ids[4:] + ids[:1]], device=model.device)
+    rows = join_rows([ids[:4]], [ids[4:] + ids[:1]], device=model.device)
     head = read_head(network, model.vocab_size)
     logits = (predicting_states(network, rows) @ head.weight.T).float()
     if head.bias is not None:
@@ -61,7 +62,7 @@ def check_head(model: TransformersModel) -> None:
     logits = logits * head.scale
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
-    own = network(input_ids=rows.input_ids, use_cache=False).logits[rows.predicts][:, : model.vocab_size].float()
+    own = network(input_ids=rows.token_ids[None], use_cache=False).logits[0, rows.predicts, : model.vocab_size].float()
     gap = float((logits - own).abs().max())
     if not gap <= _TOLERANCE[network.dtype] * max(1.0, float(own.abs().max()) / 10):
         raise SpecError(
@@ -95,14 +96,20 @@ def recomputing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
     layers = [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
     if is_on and not layers:
         raise SpecError(f"{type(network).__name__} has no layers that --gradient-checkpointing can compute again.")
+    again: Any = partial(checkpoint, use_reentrant=False, context_fn=partial(_attending_as_now, network))
     for layer in layers if is_on else []:
         layer.training = layer.gradient_checkpointing = True
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)  # pyright: ignore[reportArgumentType]
+        layer._gradient_checkpointing_func = again
     try:
         yield
     finally:
         for layer in layers:
             layer.training = layer.gradient_checkpointing = False
+
+
+def _attending_as_now(network: PreTrainedModel) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
+    """What a layer is entered with the first time and when it is computed again."""
+    return nullcontext(), attention_by(network, network.config.get_text_config(decoder=True)._attn_implementation)
 
 
 def freeze_copy(model: TransformersModel) -> TransformersModel:

@@ -4,7 +4,7 @@ import pytest
 from plain_reference import aggregate, node_quantities
 from scipy import stats
 
-from hydrometer.alignment.choice import ObjectiveInfo, merge_arms, rank_arms, separate_arms
+from hydrometer.alignment.choice import ObjectiveInfo, gather_evidence, merge_arms, rank_arms, separate_arms
 from hydrometer.alignment.study import build_study
 
 OBJECTIVES = {"reverse_kl": ObjectiveInfo("r"), "forward_kl": ObjectiveInfo("f")}
@@ -13,7 +13,8 @@ OBJECTIVES = {"reverse_kl": ObjectiveInfo("r"), "forward_kl": ObjectiveInfo("f")
 def ranking_of(tables, objectives=OBJECTIVES, epsilon=0.02):
     study = build_study("student", tables.nodes, tables.candidates, tables.teacher_scores, objectives)
     rng = np.random.default_rng(0)
-    return rank_arms(study.arms, study.scores, study.terms, study.labels, epsilon=epsilon, rng=rng)
+    evidence = gather_evidence(study.arms, study.scores, study.terms, study.labels)
+    return rank_arms(evidence, epsilon=epsilon, rng=rng)
 
 
 def test_identical_directions_are_one_arm_with_several_names():

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 import hydrometer
+from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError
 from hydrometer.runs.budget import Budget, parse_budget
 from hydrometer.runs.rounds import Cost
@@ -82,6 +83,7 @@ def test_a_misspelt_budget_is_told_before_anything_is_loaded(tmp_path: Path) -> 
 def test_a_choice_stops_when_it_is_decided_and_says_so_at_every_look(tmp_path: Path) -> None:
     options = OPTIONS | {
         "goal": "choose",
+        "allocation": "fixed",
         "questions": 40,
         "visits": 4,
         "min_visits": 4,
@@ -108,6 +110,16 @@ def test_a_choice_stops_when_it_is_decided_and_says_so_at_every_look(tmp_path: P
     same = visits[0].join(visits[1], on=[*keys, "visits", "successes"], how="semi")
     assert same.height >= 0.5 * visits[1].height  # only the sizes of rounds differ
     assert set(visits[0]["question_id"]) == set(visits[1]["question_id"])
+
+
+def test_a_goal_decides_what_was_not_asked_for() -> None:
+    chosen = DiagnoseConfig(goal="choose", visits=6).follow_goal().fit_allocation()
+    assert (chosen.allocation, chosen.questions, chosen.paths, chosen.visits) == ("choose", 200, 8, 6)
+    mapped = DiagnoseConfig(goal="map").follow_goal().fit_allocation()
+    assert (mapped.allocation, mapped.questions, mapped.visits) == ("map", 20, 40)
+    asked = DiagnoseConfig(goal="choose", allocation="fixed", questions=30).follow_goal().fit_allocation()
+    assert (asked.allocation, asked.questions, asked.visits) == ("fixed", 30, 20)
+    assert DiagnoseConfig().follow_goal().fit_allocation() == DiagnoseConfig()
 
 
 def test_no_looks_without_a_choice_to_make(tmp_path: Path) -> None:

@@ -61,13 +61,13 @@ def test_no_limit_keeps_everything_with_weight_one() -> None:
 def test_every_branching_node_weighs_one_on_average_and_no_other_is_chosen() -> None:
     branching = [2, 3, 5, 11, 12, 13, 20, 28, 29, 33, 39]
     scores = scores_with(branching, 40)
-    drawn = np.array([choose_nodes(scores, 4, np.random.default_rng(seed))[1] for seed in range(4000)])
+    drawn = np.array([choose_nodes(scores, 4, np.random.default_rng(seed))[1] for seed in range(1000)])
     others = np.setdiff1d(np.arange(40), branching)
     assert not drawn[:, others].any()
     assert ((drawn > 0).sum(1) == 4).all()
     np.testing.assert_allclose(drawn.sum(1), len(branching))
-    # a weight is 11/4 with probability 4/11: standard error sqrt(7/4 / 4000) = 0.021
-    np.testing.assert_allclose(drawn[:, branching].mean(0), 1.0, atol=0.1)
+    # a weight is 11/4 with probability 4/11: standard error sqrt(7/4 / 1000) = 0.042
+    np.testing.assert_allclose(drawn[:, branching].mean(0), 1.0, atol=0.2)
 
 
 def test_the_choice_reaches_both_ends_and_drops_the_candidates_of_all_other_nodes() -> None:

@@ -9,10 +9,18 @@ from tiny_models import new_model, tiny_model
 
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling import SampleRequest, SamplingSettings, ScriptedModel, build_sampler, transformers_sampler
-from hydrometer.sampling.transformers_sampler import TransformersSampler, draw_tokens
+from hydrometer.sampling.shared_prefix import SharedPrefixRows
+from hydrometer.sampling.transformers_sampler import TransformersSampler
 
 PROMPT = tuple(range(5, 15))
 PATH = (7, 9, 11, 6, 8, 10)
+
+
+def new_sampler(model: TransformersModel, limit: int, **options: int) -> TransformersSampler:
+    """One that has found out how the model is decoded."""
+    sampler = TransformersSampler(model, SamplingSettings(limit), **options)
+    assert sampler.start_rows is SharedPrefixRows
+    return sampler
 
 
 @contextmanager
@@ -31,8 +39,9 @@ def counted_calls(model: TransformersModel) -> Iterator[list[tuple[int, int]]]:
 def test_a_trunk_is_computed_once_for_all_nodes_of_a_path():
     model = tiny_model()
     requests = [SampleRequest(PROMPT, PATH[:depth], seed) for depth in range(7) for seed in range(3)]
+    sampler = new_sampler(model, 8)
     with counted_calls(model) as calls:
-        TransformersSampler(model, SamplingSettings(8)).sample(requests)
+        sampler.sample(requests)
     prefills = [tokens for rows, tokens in calls if tokens > 1]
     # the last prefix token is fed with the row's own step, so the longest context that is cached lacks it
     assert prefills == [len(PROMPT) + len(PATH) - 1]
@@ -50,16 +59,18 @@ def test_branches_off_a_path_pay_for_their_own_last_tokens_only_and_prompts_apar
         SampleRequest(other_prompt, (), 3),
         SampleRequest(other_prompt, (), 4),
     ]
+    sampler = new_sampler(model, 7)
     with counted_calls(model) as calls:
-        TransformersSampler(model, SamplingSettings(7)).sample(requests)
+        sampler.sample(requests)
     assert sorted(tokens for _, tokens in calls if tokens > 1) == [2, 15]
 
 
 def test_rows_that_ended_leave_the_batch():
     model = new_model(vocab=8, spread=0.6)
     requests = [SampleRequest((4, 2, 7), (), seed) for seed in range(64)]
+    sampler = new_sampler(model, 40)
     with counted_calls(model) as calls:
-        drawn = TransformersSampler(model, SamplingSettings(40)).sample(requests)
+        drawn = sampler.sample(requests)
     computed = sum(rows for rows, tokens in calls if tokens == 1)
     used = sum(len(continuation.token_ids) for continuation in drawn)
     assert used <= computed <= 1.34 * used, "at least three rows in four are open"
@@ -79,12 +90,14 @@ def test_batch_size_moves_nothing(batch_size: int):
 def test_the_chosen_batch_fits_the_memory_it_is_given(monkeypatch: pytest.MonkeyPatch):
     model = tiny_model()
     requests = [SampleRequest(PROMPT, (), seed) for seed in range(6)]
-    # two float32 arrays (keys, values) of 2 layers x 2 heads x 8 x (10 + 5) positions, twice over, and the logits
-    bytes_per_row = 2 * (2 * 2 * 2 * 8 * 15 * 4) + 24 * model.output_size
+    # two float32 arrays (keys, values) of 2 layers x 2 heads x 8 for each position: 10 once, 5 in every row
+    bytes_per_token = 2 * 2 * 2 * 8 * 4
+    bytes_per_row = 5 * bytes_per_token + 24 * model.output_size
+    sampler = new_sampler(model, 5)
     for rows in (1, 2, 3):
-        monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", rows * bytes_per_row)
+        monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", 10 * bytes_per_token + rows * bytes_per_row)
         with counted_calls(model) as calls:
-            TransformersSampler(model, SamplingSettings(5)).sample(requests)
+            sampler.sample(requests)
         assert max(n for n, _ in calls) == rows
     monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", 1)
     assert len(TransformersSampler(model, SamplingSettings(5)).sample(requests)) == 6
@@ -94,42 +107,6 @@ def test_sampling_leaves_the_global_generator_alone():
     state = torch.random.get_rng_state()
     TransformersSampler(tiny_model(), SamplingSettings(4)).sample([SampleRequest(PROMPT, (), 0)])
     assert torch.equal(torch.random.get_rng_state(), state)
-
-
-@pytest.mark.parametrize("number", [0.0, 1e-300, 0.25, 0.5, 0.999999, 1.0 - 2.0**-53])
-def test_a_number_falls_on_the_token_whose_share_of_the_line_it_lies_in(number: float):
-    probs = [0.0, 0.25, 0.0, 0.25, 0.5, 0.0]
-    expected = next(token for token in range(6) if number < sum(probs[: token + 1]))
-    token_ids, logprobs = draw_tokens(torch.tensor([probs]).log(), torch.tensor([number], dtype=torch.float64))
-    assert token_ids.tolist() == [expected]
-    assert logprobs.exp().tolist() == [probs[expected]]
-
-
-def test_a_total_that_rounds_below_one_never_drops_off_the_end():
-    probs = torch.full((1, 1000), 1.0 / 1000.0, dtype=torch.float32)
-    logprobs = torch.cat([probs, torch.zeros(1, 3)], dim=1).log()
-    token_ids, _ = draw_tokens(logprobs, torch.tensor([1.0 - 2.0**-53], dtype=torch.float64))
-    assert token_ids.tolist() == [999]
-
-
-@pytest.mark.parametrize("vocab", [5, 256, 257, 3000])
-def test_a_large_vocabulary_is_drawn_from_as_from_one_line(vocab: int):
-    generator = torch.Generator().manual_seed(vocab)
-    # shares that are whole multiples of 2^-20 add up without rounding, and whole stretches of them are 0
-    shares = torch.randint(0, 2**20 // vocab, (1, vocab), generator=generator)
-    shares[:, 300:900] = 0
-    shares[:, 2::3] = 0
-    shares[:, 0] += 2**20 - shares.sum()
-    numbers = torch.rand(2000, generator=generator, dtype=torch.float64)
-    expected = torch.searchsorted(shares[0].cumsum(0), (numbers * 2**20).floor().long(), right=True)
-    logprobs = (shares.double() / 2**20).log().expand(2000, -1)
-    token_ids, drawn = draw_tokens(logprobs, numbers)
-    # exp(log(x)) may miss x by one part in 2^52
-    assert (token_ids != expected).sum() == 0
-    assert (shares[0, token_ids] > 0).all()
-    torch.testing.assert_close(drawn.exp(), shares[0, token_ids] / 2**20, check_dtype=False)
-    singles = torch.cat([draw_tokens(logprobs[i : i + 1], numbers[i : i + 1])[0] for i in range(50)])
-    assert torch.equal(singles, token_ids[:50])
 
 
 def test_a_sampler_is_built_for_the_models_there_are():

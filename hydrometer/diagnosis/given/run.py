@@ -23,7 +23,8 @@ from hydrometer.types import STUDENT, Grades, Grading, Question, Rollout, Score,
 
 _READ = ("questions", "rollouts", "nodes", "candidates")
 _TAKEN = (
-    "questions", "rollouts", "paths", "nodes_per_path", "demos", "allocation", "visits", "branch_budget", "min_visits",
+    "questions", "rollouts", "paths", "nodes_per_path", "nodes_per_question", "demos", "allocation", "visits",
+    "branch_budget", "min_visits",
     "candidate_threshold", "pilot", "pilot_low", "pilot_high",
 )  # fmt: skip
 """Options that say how RUN's rollouts and candidates came about: they are RUN's, whatever the defaults are."""

@@ -55,8 +55,8 @@ PARTS: Mapping[str, Part] = {
     "v": Part(
         "Self-distillation: a shared rule against what only one question has",
         {"rule": "", "answer": "rule", "solution": "rule"},
-        ("checked_steps", "referring_share", "reverse_kl", "response_tokens_mean"),
-        ("accuracy", "referring_share", "reverse_kl"),
+        ("checked_steps", "says_reference", "reverse_kl", "response_tokens_mean"),
+        ("accuracy", "reverse_kl", "student_entropy"),
         aggregated=("rule", "answer", "solution"),
     ),
     "vi": Part(

@@ -9,7 +9,7 @@ All are of the same test questions.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,16 +130,23 @@ def checked_change(out: Path, name: str, seeds: Sequence[int]) -> Change:
 
     Of students that write steps as lines, `+8=65?15:55`.
     """
+    return _text_change(out, name, seeds, lambda texts: "".join(texts).count("?") / max("".join(texts).count("="), 1))
+
+
+def reference_change(out: Path, name: str, seeds: Sequence[int]) -> Change:
+    """Share of the test responses with the word "reference".
+
+    The metric `referring_share` looks for whole phrases, and misses those that a student misspells.
+    """
+    return _text_change(out, name, seeds, lambda texts: sum("reference" in text for text in texts) / len(texts))
+
+
+def _text_change(out: Path, name: str, seeds: Sequence[int], measure: Callable[[Sequence[str]], float]) -> Change:
     starts, ends = (
-        np.array([_checked_share(_read_evaluation(out, name, seed, last=last)) for seed in seeds])
+        np.array([measure(_read_evaluation(out, name, seed, last=last)["text"].to_list()) for seed in seeds])
         for last in (False, True)
     )
     return estimate_change(starts, ends)
-
-
-def _checked_share(table: pl.DataFrame) -> float:
-    checks, steps = (sum(text.count(mark) for text in table["text"]) for mark in "?=")
-    return checks / max(steps, 1)
 
 
 def count_alarms(out: Path, name: str, seeds: Sequence[int]) -> Counter[str]:

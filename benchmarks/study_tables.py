@@ -22,6 +22,7 @@ from benchmarks.study_results import (
     estimate_recovery,
     metric_change,
     read_costs,
+    reference_change,
     seeds_of,
     teacher_shares,
 )
@@ -97,6 +98,10 @@ def _checked(out: Path, arm: str) -> str:
     return _change(checked_change(out, arm, seeds_of(out, arm)))
 
 
+def _reference(out: Path, arm: str) -> str:
+    return _change(reference_change(out, arm, seeds_of(out, arm)))
+
+
 def _alarms(out: Path, arm: str) -> str:
     rung = count_alarms(out, arm, seeds_of(out, arm))
     return ", ".join(f"{name} {count}" for name, count in sorted(rung.items()))
@@ -105,6 +110,7 @@ def _alarms(out: Path, arm: str) -> str:
 _OWN: Mapping[str, Callable[[Path, str], str]] = {
     "gap_recovery": _recovery,
     "checked_steps": _checked,
+    "says_reference": _reference,
     "alarms": _alarms,
 }
 """Columns that are not metrics of a step."""

@@ -81,7 +81,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def test_every_part_names_arms_and_metrics_that_exist() -> None:
-    own = {"gap_recovery", "checked_steps", "alarms"}
+    own = {"gap_recovery", "checked_steps", "says_reference", "alarms"}
     for part in PARTS.values():
         assert set(part.arms) <= set(ARMS)
         assert set(part.arms.values()) - {""} <= set(part.arms)
@@ -183,13 +183,11 @@ def test_unfinished_runs_are_not_counted(study: Path) -> None:
     assert seeds_of(study, "length_16") == []  # its exam is missing
 
 
-def test_checked_steps_are_counted_in_the_test_responses(tmp_path: Path) -> None:
-    names = ("referring_share", "reverse_kl", "response_tokens_mean", "accuracy")
-    metrics = {name: [0.0] * 5 for name in names}
-    leave_run(
-        tmp_path / "rule-0", right={0: [1] * 6, 50: [1] * 6}, metrics=metrics, text="+8=65?15:55\n*2=10\nanswer 10"
-    )
-    assert cells(describe_part(tmp_path, "v"), "rule")[6] == "0.000 → 0.500"
+def test_checks_and_references_are_counted_in_the_test_responses(tmp_path: Path) -> None:
+    metrics = {name: [0.0] * 5 for name in ("reverse_kl", "response_tokens_mean")}
+    text = "as the reference sas\n+8=65?15:55\n*2=10\nanswer 10"
+    leave_run(tmp_path / "rule-0", right={0: [1] * 6, 50: [1] * 6}, metrics=metrics, text=text)
+    assert cells(describe_part(tmp_path, "v"), "rule")[6:8] == ["0.000 → 0.500", "0.000 → 1.000"]
 
 
 def test_alarms_are_counted_once_a_seed(tmp_path: Path) -> None:

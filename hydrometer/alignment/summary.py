@@ -30,7 +30,13 @@ from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
 from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
 from hydrometer.alignment.study import Study, build_study
-from hydrometer.alignment.wording import MEASURED_AT, measurement_warnings, recommendation_sentence, undecided_sentence
+from hydrometer.alignment.wording import (
+    BY_OUTCOMES,
+    MEASURED_AT,
+    measurement_warnings,
+    recommendation_sentence,
+    undecided_sentence,
+)
 from hydrometer.types import NO_TEACHER, STUDENT
 
 EPSILON = 0.02
@@ -85,7 +91,7 @@ def summarise(
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
-    notes = list(warnings)
+    notes = [*warnings, *([BY_OUTCOMES] if by_outcomes else [])]
     for study in studies:
         ranking = rankings[study.continuation]
         shares = measured_shares(token_scores, study.kept, nodes)

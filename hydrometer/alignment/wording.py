@@ -13,6 +13,10 @@ LIMIT = (
     "It compares first steps at today's student, which continues every response itself: it does not look ahead to what "
     "the student becomes after training."
 )
+BY_OUTCOMES = (
+    "The ranking is by the outcomes of all scored paths. What is told of correct and of incorrect paths apart, or of a "
+    "single token, rests on the few nodes that were branched at: take --goal map or both where that is wanted."
+)
 TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
 
 

@@ -84,6 +84,7 @@ def exact(run: Diagnosis, strength: float) -> float:
 def test_the_score_is_recomputed_from_the_tables(chosen: Diagnosis) -> None:
     summary = chosen.summary
     assert summary["ranked_by"] == "outcomes"
+    assert any("rests on the few nodes" in warning for warning in summary["warnings"])
     kept = chosen.table("alignment").filter(teacher="towards", objective="reverse_kl")
     weights = kept.join(chosen.table("nodes"), on=["question_id", "rollout_id", "position"])
     length = (weights["node_weight"] * (weights["ideal_norm"] ** 2 - weights["noise_correction"])).sum()
@@ -122,6 +123,7 @@ def test_branches_stay_at_the_chosen_nodes_and_the_tables_agree(chosen: Diagnosi
 def test_a_map_spends_its_rollouts_where_candidates_differ(tmp_path: Path) -> None:
     run = run_world(tmp_path / "run", allocation="map", visits=60, rollouts=8, questions=3, paths=1, seed=2)
     assert run.summary["ranked_by"] == "branches"
+    assert not any("rests on the few nodes" in warning for warning in run.summary["warnings"])
     assert check_run(run.folder)[1] == []
     kept = run.table("candidates").filter("kept").join(run.table("nodes"), on=["question_id", "rollout_id", "position"])
     truth = [

@@ -12,9 +12,10 @@ import torch
 from bigram_checkpoint import GOOD, TOKENS, write_checkpoint
 from tiny_runs import TINY, Command
 
-from hydrometer.models import FAMILY, Warp, transformers_model, warp_logprobs
+from hydrometer.models import FAMILY, transformers_model
 from hydrometer.models.causal import LogitsChunk
 from hydrometer.sampling import Continuation, transformers_sampler
+from hydrometer.sampling.drawing import draw_tokens
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -61,11 +62,10 @@ def drop_ends(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hidden_top_k(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(logits: torch.Tensor, warp: Warp) -> torch.Tensor:
-        p = warp_logprobs(logits, warp)
-        return p.masked_fill(p < p.topk(2).values[:, -1:], -torch.inf).log_softmax(-1)
+    def cut(logits: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return draw_tokens(logits.masked_fill(logits < logits.topk(2).values[:, -1:], -torch.inf), numbers)
 
-    monkeypatch.setattr(transformers_sampler, "warp_logprobs", cut)
+    monkeypatch.setattr(transformers_sampler, "draw_tokens", cut)
 
 
 MISTAKES = {

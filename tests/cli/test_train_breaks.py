@@ -28,7 +28,7 @@ from hydrometer.training.loop import Trainer
 prepare = Trainer.prepare
 
 def slowly(trainer, step):
-    time.sleep(0.05)
+    time.sleep(0.25)
     return prepare(trainer, step)
 
 Trainer.prepare = slowly

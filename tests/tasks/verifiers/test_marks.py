@@ -88,7 +88,7 @@ def test_any_long_response_takes_no_time(name: str):
             response = piece * (100_000 // len(piece)) + end
             start = time.process_time()
             verify(question, response)
-            assert time.process_time() - start < 0.4, repr(piece)
+            assert time.process_time() - start < 2.0, repr(piece)
 
 
 @pytest.mark.parametrize("name", ["exact", "boolean", "choice", "integer", "math"])

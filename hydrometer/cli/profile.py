@@ -9,7 +9,6 @@ from hydrometer.runs.rounds import Cost
 from hydrometer.runs.stopwatch import Stopwatch
 
 _NAMES = {
-    "start": "start",
     "pilot": "pilot rollouts",
     "sample": "on-policy rollouts",
     "peer": "demonstrations by peers",
@@ -33,7 +32,7 @@ def print_profile(stages: Mapping[str, Cost], watch: Stopwatch, screen: Console)
     for kind, cost in stages.items():
         counts = (cost.rollouts, cost.generated_tokens, cost.scored_tokens)
         cells = [f"{count:,}" if count else "" for count in counts]
-        table.add_row(_NAMES.get(kind, kind), f"{cost.wall_s:.2f}", f"{_share(cost.wall_s, total)}", *cells)
+        table.add_row(_NAMES.get(kind, kind), f"{cost.wall_s:.2f}", _share(cost.wall_s, total), *cells)
     table.add_row("all", f"{total:.2f}", _share(total, total))
     screen.print()
     screen.print(table)

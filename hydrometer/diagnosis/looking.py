@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hydrometer.alignment.choice import RECOMMEND_AT, ObjectiveInfo
+from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.study import build_study
@@ -42,8 +42,7 @@ def plan_looks(instruments: Instruments, n_questions: int) -> LookPlan:
 def look(instruments: Instruments, states: Sequence[QuestionState], cost: Cost, needed: float) -> Look:
     """Rank the arms on these questions, as the summary of a run that ended here would."""
     measured = build_measured(instruments, states)
-    objectives = {o.name: ObjectiveInfo(o.direction_key, o.reference) for o in instruments.objectives}
-    study = build_study(STUDENT, measured.nodes, measured.candidates, measured.teacher_scores, objectives)
+    study = build_study(STUDENT, measured.nodes, measured.candidates, measured.teacher_scores, instruments.directions)
     config = instruments.config
     scored = None
     if instruments.ranks_by_outcomes:

@@ -16,7 +16,7 @@ import polars as pl
 import torch
 from pydantic import ValidationError
 
-from hydrometer.alignment import ObjectiveInfo, accuracy_by_difficulty, summarise
+from hydrometer.alignment import accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
 from hydrometer.alignment.choice import RECOMMEND_AT
@@ -169,7 +169,7 @@ def _write_results(
     summary = summarise(
         **{name: tables[name] for name in _SUMMARISED},
         visit_log=visit_log,
-        objectives={o.name: ObjectiveInfo(o.direction_key, o.reference) for o in instruments.objectives},
+        objectives=instruments.directions,
         controls=instruments.controls,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,

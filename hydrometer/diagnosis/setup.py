@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from hydrometer.alignment import ObjectiveInfo
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
@@ -92,6 +93,11 @@ class Instruments:
     def scored_objectives(self) -> tuple[Objective, ...]:
         """Those whose field comes from the teacher's distribution."""
         return tuple(objective for objective in self.objectives if objective.needs == "teacher")
+
+    @property
+    def directions(self) -> dict[str, ObjectiveInfo]:
+        """What a ranking has to know of every objective, by name."""
+        return {o.name: ObjectiveInfo(o.direction_key, o.reference) for o in self.objectives}
 
     @property
     def ranks_by_outcomes(self) -> bool:

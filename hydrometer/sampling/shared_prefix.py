@@ -14,8 +14,8 @@ The model's code is not touched: the attention function is registered with trans
 stands in the configuration while a step runs, and the cache is a list of layers in transformers' sense.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
+from hydrometer.models.attention import attention_by
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling.slots import Slots
 
@@ -39,8 +40,6 @@ class SharedPrefixRows:
 
     def __init__(self, model: TransformersModel, contexts: Sequence[tuple[int, ...]], room: int):
         self.model = model
-        self.config = model.network.config.get_text_config(decoder=True)
-        self.usual_attention = self.config._attn_implementation
         trunks, self.trunk_of_row = cover_by_trunks(contexts)
         self.lengths = torch.tensor([len(context) for context in contexts], device=model.device)
         self.positions = self.lengths.clone()
@@ -50,14 +49,9 @@ class SharedPrefixRows:
         self.slots = Slots(self.trunk_of_row, model.device)
         self._arrange(None)
 
-    @contextmanager
-    def installed(self) -> Iterator[None]:
+    def installed(self) -> AbstractContextManager[None]:
         """See `Rows`."""
-        self.config._attn_implementation = _NAME
-        try:
-            yield
-        finally:
-            self.config._attn_implementation = self.usual_attention
+        return attention_by(self.model.network, _NAME)
 
     def step(self, token_ids: Int[Tensor, " row"]) -> Float[Tensor, "row vocab"]:
         """See `Rows`."""

@@ -7,8 +7,6 @@ rounding. A network that is not built of such layers (a recurrence over the posi
 gets the padded rows instead; so does one whose hidden states differ between the two ways on a small tree.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -18,6 +16,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from hydrometer.models.attention import attention_by
 from hydrometer.training.rows import Rows, join_rows
 
 _ALONG_ROWS = "hydrometer_along_rows"
@@ -38,18 +37,6 @@ def takes_trees(network: PreTrainedModel) -> bool:
     if network not in _KNOWN:
         _KNOWN[network] = _is_plain(network) and _agrees(network)
     return _KNOWN[network]
-
-
-@contextmanager
-def attention_by(network: PreTrainedModel, name: str | None) -> Iterator[None]:
-    """The network's attention is the one that transformers knows by this name, while it is entered."""
-    config: Any = network.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = name
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 def _tree_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "node width"]:

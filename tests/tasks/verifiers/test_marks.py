@@ -1,6 +1,7 @@
 """What holds for every verifier of ours: relaxed contains strict, and time is linear in the response."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -77,6 +78,12 @@ NASTY = [
 ]
 
 
+def _seconds(verify: Callable[[Question, str], object], question: Question, response: str) -> float:
+    start = time.process_time()
+    verify(question, response)
+    return time.process_time() - start
+
+
 @pytest.mark.parametrize("name", ["exact", "boolean", "choice", "integer", "math", "chain"])
 def test_any_long_response_takes_no_time(name: str):
     """A quadratic pattern would take minutes on any of these; a linear one takes milliseconds."""
@@ -86,9 +93,8 @@ def test_any_long_response_takes_no_time(name: str):
     for piece in NASTY:
         for end in ("", "x"):
             response = piece * (100_000 // len(piece)) + end
-            start = time.process_time()
-            verify(question, response)
-            assert time.process_time() - start < 2.0, repr(piece)
+            # on a loaded machine one try can be slow; three are not
+            assert any(_seconds(verify, question, response) < 0.4 for _ in range(3)), repr(piece)
 
 
 @pytest.mark.parametrize("name", ["exact", "boolean", "choice", "integer", "math"])

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.cost import told_of_cache
 from hydrometer.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def print_probe(result: "Probe", screen: Console) -> None:
     cost = summary["cost"]
     say(
         f"\nCost: {cost['rollouts']:,} responses, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
-        f"scored tokens, {cost['wall_s']:.0f} s."
+        f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
     if result.folder is not None:
         say(f"Run folder: {result.folder}")

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.cost import told_of_cache
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
 from hydrometer.diagnosis.run import Diagnosis
@@ -53,7 +54,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
     cost = summary["cost"]
     screen.print(
         f"\nCost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
-        f"scored tokens, {cost['wall_s']:.0f} s."
+        f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
     screen.print(Text(printable(f"Report: {result.folder / 'report.html'}")), soft_wrap=True)
 

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
+from hydrometer.cli.cost import told_of_cache
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
 from hydrometer.evaluation.wording import percent
@@ -99,6 +100,9 @@ def print_training(result: "Training", screen: Console) -> None:
     for alarm in summary["alarms"]:
         say(f"Alarm at step {alarm['step']}: {alarm['name']}. {alarm['mechanism']} {alarm['cure']}")
     cost = summary["cost"]
-    say(f"Cost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated tokens, {cost['wall_s']:.0f} s.")
+    say(
+        f"Cost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
+        f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
+    )
     kept = next(name for name in ("adapter", "model") if (result.folder / name).is_dir())
     say(f"Trained {kept}: {result.folder / kept}")

@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from hydrometer.runs.options import (
-    MachineOptions,
     OptionGroup,
     SamplingOptions,
+    ScoringOptions,
     Specs,
     TaskOptions,
     TeacherPromptingOptions,
@@ -116,7 +116,7 @@ _BY_ALLOCATION: Mapping[str, Mapping[str, int]] = {
 
 
 class DiagnoseConfig(
-    MachineOptions, TeacherPromptingOptions, SamplingOptions, MeasuringOptions, TaskOptions, ArmOptions
+    ScoringOptions, TeacherPromptingOptions, SamplingOptions, MeasuringOptions, TaskOptions, ArmOptions
 ):
     """One diagnosis. The groups follow one another from the last to the first."""
 

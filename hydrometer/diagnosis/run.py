@@ -133,7 +133,8 @@ def run_diagnosis(
     with torch_threads(config.threads):
         checked = check_before_run(instruments, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
-        rounds = Rounds(folder.journal, progress, stages={"check": Cost(wall_s=time.monotonic() - began)})
+        stages = {"check": Cost(wall_s=time.monotonic() - began)}
+        rounds = Rounds(folder.journal, progress, stages=stages, score_cache=instruments.score_cache)
         begun = rounds.run("start", [], lambda: {"identity": identity})["identity"]
         check_same_run(begun, identity, out, _MAY_CHANGE)
         described = {**identity, "preflight": checked}
@@ -254,6 +255,8 @@ def _warnings(instruments: Instruments, found: Measurement, eligible_nodes: int)
                 f"Teacher '{teacher.name}' was skipped for {len(reasons)} of {len(found.states)} questions "
                 f"({reasons[0]})."
             )
+    if instruments.score_cache is not None:
+        notes += instruments.score_cache.describe_trouble()
     notes += describe_truncation(found.states)
     notes += describe_grading(found, instruments.config.grading)
     total = sum(len(state.of_kind("base")) for state in found.states)

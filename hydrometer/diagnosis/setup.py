@@ -15,7 +15,7 @@ from hydrometer.diagnosis.roles import (
     build_teacher,
 )
 from hydrometer.errors import SpecError
-from hydrometer.models import CausalModel, Warp, check_token_maps, parse_model_spec
+from hydrometer.models import CausalModel, ScoreCache, Warp, check_token_maps, open_score_cache, parse_model_spec
 from hydrometer.objectives import Objective, parse
 from hydrometer.runs.budget import Budget, parse_budget
 from hydrometer.runs.drawing import Grader, Writer
@@ -51,6 +51,8 @@ class Instruments:
     """What sampling may cost; None: whatever it takes."""
     given: GivenRollouts | None = None
     """Rollouts that are there already; None where the run samples its own."""
+    score_cache: ScoreCache | None = None
+    """Of the models that were loaded from specs."""
 
     @property
     def models(self) -> dict[str, CausalModel]:
@@ -145,7 +147,8 @@ def build_instruments(
             "chat_template, chat_template_kwargs and plain_prompt are for models given as specs; a model object brings "
             "its own way of writing prompts."
         )
-    loader = Loader(config)
+    cache = open_score_cache(config.score_cache)
+    loader = Loader(config, cache)
     student = student or loader.load(config.student, prompts.prompt_format(STUDENT))
     config = sources.fit(config, student)
     if teachers is not None:
@@ -181,6 +184,7 @@ def build_instruments(
         context_samplers=build_context_samplers(ready, config, settings),
         budget=budget,
         given=given,
+        score_cache=cache,
     )
 
 

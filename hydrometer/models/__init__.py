@@ -1,8 +1,9 @@
 """Student and teacher models: load one from a spec, compare token maps, score tokens; the bundled family."""
 
-from hydrometer.models.causal import GREEDY, CausalModel, Warp, warp_logprobs
+from hydrometer.models.causal import GREEDY, CausalModel, Warp, uncached, warp_logprobs
 from hydrometer.models.conventions import Conventional, Conventions
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
+from hydrometer.models.score_cache import ScoreCache, open_score_cache
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
@@ -15,13 +16,16 @@ __all__ = [
     "Conventional",
     "Conventions",
     "ModelSpec",
+    "ScoreCache",
     "Warp",
     "check_token_maps",
     "family_folder",
+    "open_score_cache",
     "parse_model_spec",
     "positions_per_block",
     "read_family_card",
     "torch_threads",
+    "uncached",
     "walk_logits",
     "warp_logprobs",
 ]

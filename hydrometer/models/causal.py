@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hydrometer.models.score_cache import ScoreCache
 from hydrometer.types import Message
 
 
@@ -58,6 +59,20 @@ class CausalModel(Protocol):
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
         """Logits before every response token, a bounded chunk at a time."""
         ...
+
+
+@runtime_checkable
+class Cached(Protocol):
+    """A model whose scores may come from a score cache."""
+
+    def with_cache(self, cache: ScoreCache | None) -> CausalModel:
+        """The same model with another score cache, or none."""
+        ...
+
+
+def uncached(model: CausalModel) -> CausalModel:
+    """The model as it scores by passes of its own."""
+    return model.with_cache(None) if isinstance(model, Cached) else model
 
 
 class Warp(NamedTuple):

@@ -1,10 +1,13 @@
 """A transformers checkpoint as a `CausalModel`: loading with clear errors, and scoring in bounded memory.
 
-Scoring prefills the prompt and then feeds the response in chunks over the key-value cache, so that the model's own
-forward makes the logits (soft caps and scales included) and never more than one chunk of full-vocabulary logits exists.
+Scoring makes the last hidden states of the whole response in one pass, or takes them from a score cache, and turns a
+chunk of them at a time into logits (`halves`). A network that does not come apart like this is fed the response in
+chunks over the key-value cache. Either way the model's own forward makes the logits, soft caps and scales included, and
+never more than one chunk of them exists.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -17,14 +20,21 @@ from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk, Warp, warp_logprobs
 from hydrometer.models.checkpoints import first_line, read_checkpoint
 from hydrometer.models.conventions import Conventions
+from hydrometer.models.halves import comes_apart, logits_of, padded_states, predicting_states
 from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
+from hydrometer.models.score_cache import Row, ScoreCache
 from hydrometer.models.specs import parse_model_spec
 from hydrometer.models.transformers_conventions import read_conventions
 from hydrometer.types import Message
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-_CHUNK_ELEMENTS = 1 << 24
-"""Float32 logits held at a time by `score`: 64 MiB."""
+_CHUNK_BYTES = 24 << 20
+"""Of the float32 logits held at a time on the CPU. Above 32 MiB every allocation is of fresh pages."""
+_CHUNK_BYTES_ON_GPU = 128 << 20
+_LEAST_ROWS = 32
+"""With fewer rows the output layer spends its time on reading its weights."""
+_BATCH_TOKENS = 4096
+"""Of prompts and responses in one pass of `sampled_logprobs`."""
 
 
 class TransformersModel:
@@ -48,6 +58,8 @@ class TransformersModel:
         self.vocab_size = self.output_size
         self.eos_ids = _eos_ids(network, tokenizer)
         self.device = network.device
+        self.score_cache: ScoreCache | None = None
+        """Of a model whose weights are those of its fingerprint and stay as they are."""
 
     def token_strings(self) -> list[str | None]:
         """See `CausalModel`."""
@@ -133,7 +145,7 @@ class TransformersModel:
         return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
-        """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits (<= 64 MiB) and the key-value cache.
+        """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits and the pass over prompt and response.
 
         Raises:
             ValueError: there is no prompt, so nothing predicts the first response token.
@@ -142,12 +154,51 @@ class TransformersModel:
             raise ValueError(f"'{self.spec}': a response cannot be scored without a prompt")
         if not response_ids:
             return
-        inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=self.device)[None]
-        chunk = max(1, _CHUNK_ELEMENTS // self.output_size)
-        first = len(prompt_ids) - 1
-        if len(response_ids) <= chunk:
-            yield LogitsChunk(0, self._last_logits(inputs, len(response_ids), None))
+        if not comes_apart(self.network):
+            yield from self._score_whole(prompt_ids, response_ids)
             return
+        states = self.recall(
+            "alone",
+            [(prompt_ids, response_ids)],
+            lambda: predicting_states(self.network, prompt_ids, response_ids),
+        )
+        yield from self._chunks(states)
+
+    def _chunks(self, states: Float[Tensor, "token width"]) -> Iterator[LogitsChunk]:
+        chunk = self._rows_per_chunk()
+        for start in range(0, len(states), chunk):
+            logits = logits_of(self.network, states[start : start + chunk])
+            yield LogitsChunk(start, logits[:, : self.vocab_size].float())
+
+    def _rows_per_chunk(self) -> int:
+        """Response positions whose logits are held at a time."""
+        limit = _CHUNK_BYTES if self.device.type == "cpu" else _CHUNK_BYTES_ON_GPU
+        return max(_LEAST_ROWS, limit // (4 * self.output_size))
+
+    def recall(self, way: str, rows: Sequence[Row], make: Callable[[], Tensor]) -> Float[Tensor, "token width"]:
+        """The hidden states that `make` gives, from the score cache where there is one that has them.
+
+        Args:
+            way: which kind of pass `make` is.
+            rows: what it is fed, as prompts and responses.
+            make: a pass of this model's network over them.
+        """
+        if self.score_cache is None:
+            return make()
+        attention = str(self.network.config.get_text_config(decoder=True)._attn_implementation)
+        made_by = (self.fingerprint, str(self.network.dtype), self.device.type, attention, way)
+        return self.score_cache.recall(made_by, rows, make, self.device)
+
+    def with_cache(self, cache: ScoreCache | None) -> "TransformersModel":
+        """The same model with another score cache, or none."""
+        other = copy(self)
+        other.score_cache = cache
+        return other
+
+    def _score_whole(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
+        chunk = self._rows_per_chunk()
+        inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=self.device)[None]
+        first = len(prompt_ids) - 1
         cache = DynamicCache()
         if first:
             self._last_logits(inputs[:, :first], 1, cache)
@@ -155,39 +206,49 @@ class TransformersModel:
             part = inputs[:, first + start : first + min(start + chunk, len(response_ids))]
             yield LogitsChunk(start, self._last_logits(part, part.shape[1], cache))
 
-    @torch.inference_mode()
     def sampled_logprobs(
         self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
     ) -> list[Float64[np.ndarray, " token"]]:
-        """Log-probability (nats) of every token of responses to one prompt, many at a time; -inf outside a nucleus.
-
-        Memory: [row, token, vocab] float32 logits of at most 64 MiB (one response at the least).
-        """
+        """Log-probability (nats) of every token of responses to one prompt, many at a time; -inf outside a nucleus."""
         found: dict[int, np.ndarray] = {}
         order = sorted((i for i in range(len(responses)) if responses[i]), key=lambda i: len(responses[i]))
+        is_halved = comes_apart(self.network)
         while order:
-            longest = len(responses[order[-1]])
-            rows = order[-max(1, _CHUNK_ELEMENTS // (longest * self.output_size)) :]
-            del order[-len(rows) :]
-            padded = torch.zeros(len(rows), longest, dtype=torch.int64, device=self.device)
-            for place, row in enumerate(rows):
-                padded[place, : len(responses[row])] = torch.tensor(responses[row], device=self.device)
-            prompts = torch.tensor(prompt_ids, device=self.device).expand(len(rows), -1)
-            # what stands right of a response is padding, which a causal model does not see from the left
-            inputs = torch.cat([prompts, padded[:, :-1]], dim=1)
-            logits = self.network(input_ids=inputs, use_cache=False, logits_to_keep=longest).logits
-            logprobs = warp_logprobs(logits[..., : self.vocab_size].float(), warp)
-            drawn = logprobs.gather(-1, padded[..., None])[..., 0].double().cpu().numpy()
-            found |= {row: drawn[place, : len(responses[row])] for place, row in enumerate(rows)}
+            width = len(prompt_ids) + len(responses[order[-1]])
+            size = max(1, _BATCH_TOKENS // width) if is_halved else 1
+            group = order[-size:]
+            del order[-size:]
+            drawn = self._drawn_logprobs(prompt_ids, [responses[i] for i in group], warp)
+            ends = np.cumsum([len(responses[i]) for i in group])[:-1]
+            found |= dict(zip(group, np.split(drawn, ends), strict=True))
         return [found.get(i, np.zeros(0)) for i in range(len(responses))]
+
+    def _drawn_logprobs(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
+    ) -> Float64[np.ndarray, " token"]:
+        """Of the tokens of some responses, one after another."""
+        tokens = torch.tensor([token for response in responses for token in response], device=self.device)
+        parts = []
+        for chunk in self._score_together(prompt_ids, responses):
+            own = tokens[chunk.start : chunk.start + len(chunk.logits), None]
+            parts.append(warp_logprobs(chunk.logits, warp).gather(-1, own)[:, 0].double().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _score_together(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> Iterator[LogitsChunk]:
+        """`score` of responses to one prompt in one pass, where the network comes apart; else of the only one."""
+        if len(responses) == 1:
+            yield from self.score(prompt_ids, responses[0])
+            return
+        rows = [(prompt_ids, response) for response in responses]
+        states = self.recall("one prompt", rows, lambda: padded_states(self.network, prompt_ids, responses))
+        yield from self._chunks(states)
 
     @torch.inference_mode()
     def _last_logits(
-        self, inputs: Int[Tensor, "1 input"], count: int, cache: DynamicCache | None
+        self, inputs: Int[Tensor, "1 input"], count: int, cache: DynamicCache
     ) -> Float[Tensor, "count vocab"]:
-        """Float32 logits after the last `count` of the inputs, which follow those in the cache (and join them)."""
-        use_cache = cache is not None
-        output = self.network(input_ids=inputs, past_key_values=cache, use_cache=use_cache, logits_to_keep=count)
+        """Float32 logits after the last `count` of the inputs, which follow those in the cache and join them."""
+        output = self.network(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=count)
         return output.logits[0, :, : self.vocab_size].float()
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydrometer.artifacts import read_json
 from hydrometer.errors import RunFolderError
+from hydrometer.models import uncached
 from hydrometer.preflight.findings import Preflight, refuse_red
 from hydrometer.preflight.inspect import inspect
 from hydrometer.preflight.subjects import Subjects
@@ -36,7 +38,7 @@ def check_subjects(subjects: Subjects, progress: Progress) -> dict[str, Any] | N
     """Check what a run is made with; returns the entry `preflight` of run.json (None where there is no question).
 
     The probe samples are drawn with the run's own sampler and are part of no table. A resumed run is checked again: the
-    machine, the device and the batch size may have changed.
+    machine, the device and the batch size may have changed. Nothing is taken from a score cache.
 
     Raises:
         PreflightError: something would make a number wrong.
@@ -44,8 +46,10 @@ def check_subjects(subjects: Subjects, progress: Progress) -> dict[str, Any] | N
     """
     if not subjects.prompts:
         return None
+    teachers = {name: uncached(model) for name, model in subjects.teachers.items()}
+    asked = replace(subjects, student=uncached(subjects.student), teachers=teachers)
     with explain_memory("Lower --batch-size, or try --dtype bfloat16."):
-        found = inspect(subjects)
+        found = inspect(asked)
     refuse_red(
         found.findings, "Nothing was sampled for the run. `hydrometer check` tells more; --no-check runs it anyway."
     )

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from hydrometer.errors import SpecError
 from hydrometer.runs.options import (
-    MachineOptions,
     OptionGroup,
     SamplingOptions,
+    ScoringOptions,
     Specs,
     TaskOptions,
     TeacherPromptingOptions,
@@ -34,7 +34,7 @@ class SubjectOptions(OptionGroup):
     """Rollouts of the student per question that contexts are built from, where a context shows some."""
 
 
-class ProbeConfig(MachineOptions, TeacherPromptingOptions, SamplingOptions, TaskOptions, SubjectOptions):
+class ProbeConfig(ScoringOptions, TeacherPromptingOptions, SamplingOptions, TaskOptions, SubjectOptions):
     """What all probes share. The groups follow one another from the last to the first."""
 
 

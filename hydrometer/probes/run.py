@@ -129,7 +129,8 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
         refuse_used_folder(out, resume=resume)
     opened = nullcontext() if out is None else open_run_folder(out, resume=resume)
     with opened as folder, terminable(), torch_threads(config.threads):
-        rounds = Rounds(None if folder is None else folder.journal, progress)
+        journal = None if folder is None else folder.journal
+        rounds = Rounds(journal, progress, score_cache=bench.score_cache)
         if folder is not None:
             check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, folder.path)
         with _told(folder, identity, rounds.cost):
@@ -199,6 +200,7 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
             *describe_skips(findings.skipped),
             *describe_warnings(tables["responses"].rename({"writer": "model"}), specs, config.grading),
             *describe_failures(find_failures(findings.written)),
+            *(() if bench.score_cache is None else bench.score_cache.describe_trouble()),
         ],
         "cost": describe_cost(cost),
     }

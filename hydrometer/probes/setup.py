@@ -5,7 +5,15 @@ from dataclasses import dataclass, replace
 
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
-from hydrometer.models import GREEDY, CausalModel, Warp, check_token_maps, parse_model_spec
+from hydrometer.models import (
+    GREEDY,
+    CausalModel,
+    ScoreCache,
+    Warp,
+    check_token_maps,
+    open_score_cache,
+    parse_model_spec,
+)
 from hydrometer.probes.config import CONFIGS, ContinuationConfig, Kind, PrefixConfig, ProbeConfig, parse_depth
 from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.loader import Loader
@@ -33,6 +41,8 @@ class Bench:
     writers: Mapping[str, Writer]
     """Of the teachers, by name."""
     prompts: PromptOptions
+    score_cache: ScoreCache | None = None
+    """Of the models that were loaded from specs."""
 
     @property
     def grader(self) -> Grader:
@@ -80,7 +90,8 @@ def build_bench(
     everything = task.questions(config.split)
     if not everything:
         raise SpecError(f"{task.name} has no questions in the split '{config.split}'. Choose another with --split.")
-    loader = Loader(config)
+    cache = open_score_cache(config.score_cache)
+    loader = Loader(config, cache)
     student = student or loader.load(config.student, prompts.prompt_format(STUDENT))
     seated = _seat_objects(teachers) if teachers is not None else _seat(specs, prompts, student, loader)
     if not seated:
@@ -99,6 +110,7 @@ def build_bench(
         teachers=ready,
         writers={teacher.name: _writer(teacher.name, teacher.model, config) for teacher in ready},
         prompts=prompts,
+        score_cache=cache,
     )
 
 

@@ -97,7 +97,15 @@ class MachineOptions(OptionGroup):
     """Rollouts sampled at a time (default: what fits in about 1 GiB)."""
 
 
-RUNTIME_FIELDS = frozenset({"device", "threads", "batch_size"})
+class ScoringOptions(MachineOptions):
+    """The same where models score responses."""
+
+    score_cache: str | None = None
+    """Folder in which the hidden states of frozen models are kept, for every run that scores the same again (default:
+    they are not kept)."""
+
+
+RUNTIME_FIELDS = frozenset({"device", "threads", "batch_size", "score_cache"})
 """Fields that a resumed run may change: they move rounding, not what is computed."""
 
 

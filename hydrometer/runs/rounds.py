@@ -12,7 +12,7 @@ from typing import Any
 
 from hydrometer.artifacts import Journal
 from hydrometer.errors import RunFolderError
-from hydrometer.models import CausalModel
+from hydrometer.models import CausalModel, ScoreCache
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.progress import Progress
 
@@ -31,6 +31,8 @@ class Cost:
     rollouts: int = 0
     generated_tokens: int = 0
     scored_tokens: int = 0
+    cached_tokens: int = 0
+    """Scored tokens whose hidden states were in the score cache."""
     wall_s: float = 0.0
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -38,6 +40,7 @@ class Cost:
         self.rollouts += record.get("n_rollouts", 0)
         self.generated_tokens += record.get("generated_tokens", 0)
         self.scored_tokens += record.get("scored_tokens", 0)
+        self.cached_tokens += record.get("cached_tokens", 0)
         self.wall_s += record["wall_s"]
 
 
@@ -52,6 +55,8 @@ class Rounds:
     stages: dict[str, Cost] = field(default_factory=dict)
     """What this sitting spent, by kind of round; without what was replayed."""
     done: int = 0
+    score_cache: ScoreCache | None = None
+    """Of the models of this run."""
 
     def run(self, kind: str, key: Sequence[Any], work: Callable[[], Record]) -> Record:
         """The record of the next round.
@@ -72,9 +77,11 @@ class Rounds:
         else:
             if self.done == len(records):
                 self.progress.caught_up()
-            start = time.monotonic()
+            start, found = time.monotonic(), self._cached_tokens()
             with explain_memory(_LOWER_UNKEPT if self.journal is None else _LOWER_THE_NEED):
                 record = {"round": kind, "key": list(key), **work()}
+            if cached := self._cached_tokens() - found:
+                record["cached_tokens"] = cached
             record["wall_s"] = round(time.monotonic() - start, 3)
             if self.journal is not None:
                 self.journal.append(record)
@@ -83,6 +90,9 @@ class Rounds:
         self.cost.add(record)
         self.progress.spent(self.cost.rollouts, self.cost.generated_tokens)
         return record
+
+    def _cached_tokens(self) -> int:
+        return 0 if self.score_cache is None else self.score_cache.found_tokens
 
 
 def round_size(student: CausalModel, max_response_tokens: int) -> int:

@@ -20,21 +20,26 @@ class Stopwatch:
 
 @contextmanager
 def time_forward_passes(networks: Iterable[nn.Module]) -> Iterator[Stopwatch]:
-    """Time every forward pass of these networks until the end of the block (on a GPU: until it is done)."""
+    """Time every forward pass of these networks until the end of the block (on a GPU: until it is done).
+
+    A pass of a network's body alone counts too; inside a pass of the network it is a part of that.
+    """
     watch = Stopwatch()
-    began = 0.0
+    began: list[float] = []
 
     def start(network: nn.Module, inputs: Any) -> None:
-        nonlocal began
-        began = _now()
+        began.append(_now())
 
     def stop(network: nn.Module, inputs: Any, output: Any) -> None:
-        watch.seconds += _now() - began
-        watch.calls += 1
+        since = began.pop()
+        if not began:
+            watch.seconds += _now() - since
+            watch.calls += 1
 
-    found = {id(network): network for network in networks}
+    listed = [part for network in networks for part in (network, getattr(network, "base_model", network))]
+    found = {id(network): network for network in listed}
     hooks = [network.register_forward_pre_hook(start) for network in found.values()]
-    hooks += [network.register_forward_hook(stop) for network in found.values()]
+    hooks += [network.register_forward_hook(stop, always_call=True) for network in found.values()]
     try:
         yield watch
     finally:

@@ -7,9 +7,9 @@ from pydantic import Field
 
 from hydrometer.errors import SpecError
 from hydrometer.runs.options import (
-    MachineOptions,
     OptionGroup,
     SamplingOptions,
+    ScoringOptions,
     Specs,
     TaskOptions,
     TeacherPromptingOptions,
@@ -103,7 +103,7 @@ class WatchingOptions(OptionGroup):
 
 
 class TrainConfig(
-    MachineOptions, TeacherPromptingOptions, SamplingOptions, WatchingOptions, StepOptions, TaskOptions, LessonOptions
+    ScoringOptions, TeacherPromptingOptions, SamplingOptions, WatchingOptions, StepOptions, TaskOptions, LessonOptions
 ):
     """One training run. The groups follow one another from the last to the first."""
 

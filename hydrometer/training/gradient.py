@@ -165,9 +165,8 @@ def teach(
         if not mine:
             continue
         prompts = [chosen[i].lessons[name] for i in mine]
+        states = seat.predicting_states(prompts, [responses[i] for i in mine])
         with seat.as_teacher():
-            batch = join_rows(prompts, [responses[i] for i in mine], device=device)
-            states = predicting_states(seat.model.network, batch)
             head = read_head(seat.model.network, seat.model.vocab_size)
         taught[name] = Taught(states, head, torch.isin(row, torch.tensor(mine, device=device)).nonzero()[:, 0])
     spread = [

@@ -44,6 +44,8 @@ class Batch(NamedTuple):
     imitations: list[Imitation]
     generated_tokens: int
     rollouts: int
+    scored_tokens: int
+    """By teachers."""
 
 
 class Studied(NamedTuple):
@@ -112,7 +114,13 @@ class Trainer:
         tokens = sum(len(rollout.token_ids) for rollout in written)
         if self.teacher_samplers:
             tokens += sum(len(one.token_ids) for one in imitations)
-        return Batch(exercises, imitations, tokens, len(written))
+        return Batch(exercises, imitations, tokens, len(written), self._scored_tokens(exercises))
+
+    def _scored_tokens(self, exercises: Sequence[Exercise]) -> int:
+        shop = self.shop
+        passes = 2 if shop.config.weights != "all" and shop.weigher.needs_signs else 1  # signs are read beforehand
+        taught = sum(len(one.rollout.token_ids) * len(one.lessons) for one in exercises)
+        return passes * taught if shop.settings.terms.distil else 0
 
     def _share(self, items: Sequence[Any]) -> list[Any]:
         """What falls to this process."""
@@ -227,10 +235,11 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
         keeper.evaluate(0)
     while state.step < config.steps:
         started = time.monotonic()
+        found = _cached_tokens(trainer)
         with explain_memory(_LOWER):
             batch = trainer.prepare(state.step)
             studied = trainer.study(batch, state.step)
-        gathered = _gather(batch, studied.found)
+        gathered = _gather(batch, studied.found, cached_tokens=_cached_tokens(trainer) - found)
         metrics = _measure(trainer, gathered)
         with uninterrupted(), explain_memory(_LOWER):
             state.is_whole = False
@@ -238,6 +247,8 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
             state.step += 1
             state.totals.rollouts += sum(part.rollouts for part in gathered)
             state.totals.generated_tokens += sum(part.generated_tokens for part in gathered)
+            state.totals.scored_tokens += sum(part.scored_tokens for part in gathered)
+            state.totals.cached_tokens += sum(part.cached_tokens for part in gathered)
             state.totals.wall_s += time.monotonic() - started
             keeper.log(state, metrics | told)
             state.is_whole = True
@@ -260,16 +271,24 @@ class Part(NamedTuple):
     all_rollouts: list[Rollout]
     generated_tokens: int
     rollouts: int
+    scored_tokens: int
+    cached_tokens: int
 
 
-def _gather(batch: Batch, found: Gathered) -> list[Part]:
+def _cached_tokens(trainer: Trainer) -> int:
+    cache = trainer.shop.score_cache
+    return 0 if cache is None else cache.found_tokens
+
+
+def _gather(batch: Batch, found: Gathered, *, cached_tokens: int = 0) -> list[Part]:
     seen: list[Rollout] = []
     stats = None
     if found.stats is not None:
         seen = [batch.exercises[place].rollout for place in found.stats.exercise.unique().tolist()]
         stats = type(found.stats.values)(*(column.cpu() for column in found.stats.values))
     everyone = [exercise.rollout for exercise in batch.exercises]
-    return gather_object([Part(seen, stats, everyone, batch.generated_tokens, batch.rollouts)])
+    spent = (batch.generated_tokens, batch.rollouts, batch.scored_tokens, cached_tokens)
+    return gather_object([Part(seen, stats, everyone, *spent)])
 
 
 def _measure(trainer: Trainer, gathered: Sequence[Part]) -> dict[str, float | None]:

@@ -128,6 +128,8 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
             run_steps(trainer, state, keeper, progress)
             summary = _conclude(shop, state, keeper)
             save_model(shop, out)
+            for trouble in () if shop.score_cache is None else shop.score_cache.describe_trouble():
+                progress.note(trouble)
             write_json(out / "summary.json", summary)
         except BaseException as error:
             with uninterrupted():

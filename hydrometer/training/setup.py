@@ -2,14 +2,14 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from copy import copy, deepcopy
+from copy import deepcopy
 from dataclasses import dataclass
 
 from peft import PeftModel
 
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
-from hydrometer.models import Warp, check_token_maps, parse_model_spec
+from hydrometer.models import ScoreCache, Warp, check_token_maps, open_score_cache, parse_model_spec
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.objectives import parse
 from hydrometer.objectives.fused import Term
@@ -58,6 +58,8 @@ class Workshop:
     """Given ones; empty where teachers write them."""
     prompts: PromptOptions
     learning_rate: float
+    score_cache: ScoreCache | None = None
+    """Of the teachers that stay as they are."""
 
     @property
     def needs_demos(self) -> bool:
@@ -85,12 +87,13 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
     prompts = read_prompt_options(config, specs, templates=config.template)
     questions = _questions(task, prompts, terms)
     route = build_route(config.route, [spec.name for spec in specs], questions)
-    loader = Loader(config.model_copy(update={"device": _own_device(config.device)}))
+    cache = open_score_cache(config.score_cache)
+    loader = Loader(config.model_copy(update={"device": _own_device(config.device)}), cache)
     student = loader.load(config.student, prompts.prompt_format(STUDENT))
     others = {s.name: loader.load(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
     loader.check_template_variables(prompts.kwargs)
     shared = check_token_maps(student, others)
-    learner = _own(student, shared, is_shared=any(model is student for model in others.values()))
+    learner = _own(student, shared, is_shared=any(model.network is student.network for model in others.values()))
     for model in (learner, *others.values()):
         check_head(model)
     learner.network.requires_grad_(True)
@@ -100,7 +103,7 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         if config.lora_rank
         else None
     )
-    seats, average = _seat(config, specs, learner, adapted, others, prompts, shared)
+    seats, average = _seat(config, specs, learner, adapted, others, prompts, cache, shared)
     sampling = SamplingSettings(config.max_response_tokens, Warp(config.temperature, config.top_p))
     return Workshop(
         config=config,
@@ -124,6 +127,7 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
         imitations=() if config.sft_from is None else read_imitations(config.sft_from, learner, prompts),
         prompts=prompts,
         learning_rate=rate,
+        score_cache=cache,
     )
 
 
@@ -214,7 +218,7 @@ def _exam(config: TrainConfig, task: Task, prompts: PromptOptions) -> tuple[Ques
 
 def _own(student: TransformersModel, shared: int, *, is_shared: bool) -> TransformersModel:
     """The student to be trained, on the shared vocabulary; a teacher that is the same checkpoint keeps its weights."""
-    own = copy(student)
+    own = student.with_cache(None)
     own.vocab_size = shared
     if is_shared:
         own.network = deepcopy(student.network)
@@ -234,12 +238,13 @@ def _seat(
     adapted: PeftModel | None,
     others: Mapping[str, TransformersModel],
     prompts: PromptOptions,
+    cache: ScoreCache | None,
     shared: int,
 ) -> tuple[dict[str, Seat], MovingAverage | None]:
     average = None
     own = None
     if any(spec.model == SELF for spec in specs):
-        own = seat_self(learner, adapted, config.self_teacher, config.ema_decay)
+        own = seat_self(learner, adapted, config.self_teacher, config.ema_decay, cache)
         average = own[2]
     seats: dict[str, Seat] = {}
     for spec in specs:

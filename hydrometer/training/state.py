@@ -9,6 +9,10 @@ class Totals:
 
     rollouts: int = 0
     generated_tokens: int = 0
+    scored_tokens: int = 0
+    """By teachers."""
+    cached_tokens: int = 0
+    """Of those, the ones whose hidden states were in the score cache."""
     wall_s: float = 0.0
 
 

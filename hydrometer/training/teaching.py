@@ -11,12 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from peft import PeftModel
+from torch import Tensor
 
+from hydrometer.models import ScoreCache
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.runs.teachers import Teacher
 from hydrometer.teachers import TeacherPrompt, blank_text, build_teacher_prompt
 from hydrometer.training.networks import freeze_copy, without_adapter
+from hydrometer.training.rows import join_rows
+from hydrometer.training.tree_pass import predicting_states, takes_trees
 from hydrometer.types import Question, Rollout
 
 
@@ -29,6 +34,19 @@ class Seat:
     as_teacher: Callable[[], AbstractContextManager[Any]] = nullcontext
     """Entered while its network is used."""
     is_self: bool = False
+
+    def predicting_states(
+        self, prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]]
+    ) -> Float[Tensor, "token width"]:
+        """Its last hidden states at the response tokens, row after row; from the score cache where that has them."""
+
+        def make() -> Tensor:
+            batch = join_rows(prompts, responses, device=self.model.device)
+            with self.as_teacher():
+                return predicting_states(self.model.network, batch)
+
+        way = "tree" if takes_trees(self.model.network) else "padded"
+        return self.model.recall(way, list(zip(prompts, responses, strict=True)), make)
 
     @property
     def name(self) -> str:
@@ -75,9 +93,12 @@ class MovingAverage:
 
 
 def seat_self(
-    student: TransformersModel, adapted: PeftModel | None, mode: str, decay: float
+    student: TransformersModel, adapted: PeftModel | None, mode: str, decay: float, cache: ScoreCache | None
 ) -> tuple[TransformersModel, Callable[[], AbstractContextManager[Any]], MovingAverage | None]:
-    """The model that `self` stands for, how it is entered, and what has to be moved after each step."""
+    """The model that `self` stands for, how it is entered, and what has to be moved after each step.
+
+    Only one that stays as it is gets the score cache.
+    """
     match mode:
         case "live":
             return student, nullcontext, None
@@ -85,8 +106,8 @@ def seat_self(
             average = MovingAverage(student, decay)
             return average.model, nullcontext, average
     if adapted is not None:
-        return student, lambda: without_adapter(adapted), None
-    return freeze_copy(student), nullcontext, None
+        return student.with_cache(cache), lambda: without_adapter(adapted), None
+    return freeze_copy(student).with_cache(cache), nullcontext, None
 
 
 Route = Callable[[Question, bool], tuple[str, ...]]

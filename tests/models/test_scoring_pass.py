@@ -5,7 +5,7 @@ import torch
 from reference_loops import next_logits
 from tiny_models import VOCAB, ids, new_model, tiny_model
 
-from hydrometer.models import transformers_model
+from hydrometer.models import halves, transformers_model
 from hydrometer.models.transformers_model import TransformersModel
 
 PROMPT = ids("work it out")
@@ -27,11 +27,23 @@ def model(request: pytest.FixtureRequest) -> TransformersModel:
     return tiny_model(request.param)
 
 
+@pytest.fixture(params=[True, False], ids=["halves", "whole"])
+def is_halved(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    monkeypatch.setattr(transformers_model, "comes_apart", lambda network: request.param)
+    return request.param
+
+
+def hold(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """So many rows of logits at a time."""
+    monkeypatch.setattr(transformers_model, "_CHUNK_BYTES", 4 * (rows * VOCAB + VOCAB - 1))
+    monkeypatch.setattr(transformers_model, "_LEAST_ROWS", 1)
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 5, 12, 100])
 def test_every_position_is_a_forward_pass_over_what_stands_before_it(
-    model: TransformersModel, chunk: int, monkeypatch: pytest.MonkeyPatch
+    model: TransformersModel, chunk: int, is_halved: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)
+    hold(monkeypatch, chunk)
     logits = scored(model, PROMPT, RESPONSE)
     assert logits.shape == (len(RESPONSE), VOCAB)
     for t in range(len(RESPONSE)):
@@ -41,13 +53,31 @@ def test_every_position_is_a_forward_pass_over_what_stands_before_it(
 @pytest.mark.parametrize("chunk", [1, 3, 100])
 @pytest.mark.parametrize(("prompt", "response"), [("a", "b"), ("a", "bcde|"), ("abc", "|")])
 def test_single_tokens_are_prompt_and_response_enough(
-    prompt: str, response: str, chunk: int, monkeypatch: pytest.MonkeyPatch
+    prompt: str, response: str, chunk: int, is_halved: bool, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)
+    hold(monkeypatch, chunk)
     model = tiny_model()
     logits = scored(model, ids(prompt), ids(response))
     for t in range(len(response)):
         assert logits[t].tolist() == pytest.approx(next_logits(model, ids(prompt), ids(response)[:t]), abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "sliding_window"])
+@pytest.mark.parametrize("most", [1, 5, 14])
+def test_a_text_that_is_too_long_for_one_pass_goes_over_a_cache(kind: str, most: int, monkeypatch: pytest.MonkeyPatch):
+    sliding = {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1}
+    model = new_model("qwen3", **sliding) if kind == "sliding_window" else tiny_model(kind)
+    whole = scored(model, PROMPT, RESPONSE)
+    fed: list[int] = []
+    hook = model.network.base_model.register_forward_pre_hook(
+        lambda _module, _args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    monkeypatch.setattr(halves, "_PASS_TOKENS", most)
+    parts = scored(model, PROMPT, RESPONSE)
+    hook.remove()
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-4)
+    length = len(PROMPT) + len(RESPONSE) - 1
+    assert fed[:-1] == [most] * (length // most) + ([length % most] if length % most else []), "the last is the head's"
 
 
 def test_the_last_response_token_is_never_an_input():
@@ -57,26 +87,32 @@ def test_the_last_response_token_is_never_an_input():
 
 
 @pytest.mark.parametrize("chunk", [1, 4])
-def test_no_pass_makes_more_logits_than_one_chunk(chunk: int, monkeypatch: pytest.MonkeyPatch):
+def test_no_pass_makes_more_logits_than_one_chunk(chunk: int, is_halved: bool, monkeypatch: pytest.MonkeyPatch):
     model = new_model()
-    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB + VOCAB - 1)
+    hold(monkeypatch, chunk)
     sizes: list[int] = []
     head = model.network.get_output_embeddings()
     head.register_forward_hook(lambda _module, _args, output: sizes.append(output.numel()))
     scored(model, PROMPT * 5, RESPONSE)
     assert max(sizes) == chunk * VOCAB
-    assert sum(sizes) == (len(RESPONSE) + 1) * VOCAB, "one more for the end of the prompt's own pass"
+    own = 0 if is_halved else 1  # for the end of the prompt's own pass
+    assert sum(sizes) == (len(RESPONSE) + own) * VOCAB
 
 
-def test_the_prompt_is_computed_once_however_small_the_chunks(monkeypatch: pytest.MonkeyPatch):
+def test_with_a_large_vocabulary_a_chunk_is_still_worth_reading_the_output_layer_for(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transformers_model, "_CHUNK_BYTES", 1)
+    assert len(next(tiny_model().score(PROMPT, RESPONSE * 4)).logits) == 32
+
+
+def test_prompt_and_response_are_computed_once_however_small_the_chunks(
+    is_halved: bool, monkeypatch: pytest.MonkeyPatch
+):
     model = new_model()
-    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", 3 * VOCAB)
+    hold(monkeypatch, 3)
     fed: list[int] = []
-    model.network.register_forward_pre_hook(
-        lambda _module, _args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
-    )
+    model.network.base_model.embed_tokens.register_forward_pre_hook(lambda _module, args: fed.append(args[0].shape[1]))
     scored(model, PROMPT, RESPONSE)
-    assert fed == [len(PROMPT) - 1, 3, 3, 3, 3]
+    assert fed == ([len(PROMPT) + len(RESPONSE) - 1] if is_halved else [len(PROMPT) - 1, 3, 3, 3, 3])
     assert sum(fed) == len(PROMPT) + len(RESPONSE) - 1
 
 

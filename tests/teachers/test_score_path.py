@@ -110,7 +110,8 @@ def test_blocks_and_chunks_move_nothing(
 ):
     whole = score(tiny_model(), teachers)
     monkeypatch.setattr(walking, "_BLOCK_ELEMENTS", block * VOCAB)
-    monkeypatch.setattr(transformers_model, "_CHUNK_ELEMENTS", chunk * VOCAB)  # the padded teacher's are smaller
+    monkeypatch.setattr(transformers_model, "_CHUNK_BYTES", 4 * chunk * VOCAB)  # the padded teacher's are smaller
+    monkeypatch.setattr(transformers_model, "_LEAST_ROWS", 1)
     parts = score(tiny_model(), teachers).arrays()
     for name, values in whole.arrays().items():
         assert parts[name].dtype == values.dtype

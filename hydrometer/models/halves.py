@@ -1,0 +1,108 @@
+"""A network in two halves: the pass that makes the last hidden states, and what turns those into logits.
+
+The second half is the network's own forward, whose body answers with the states that it is given, so that soft caps and
+scales are the network's own. A state has as many numbers as the model is wide, where logits have one for each token of
+the vocabulary: those of a whole response can be held, or kept on a disk. Whether a network comes apart like this is
+tried on a few tokens.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import DynamicCache, PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+_PASS_TOKENS = 4096
+"""Tokens fed at a time; a longer text goes over a key-value cache."""
+_TRIED_TOKENS = 6
+_KNOWN: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
+
+
+class _Answer(BaseModelOutputWithPast):
+    """Hidden states and nothing else, whatever more a network reads from its body's output."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
+@torch.inference_mode()
+def predicting_states(
+    network: PreTrainedModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
+) -> Float[Tensor, "token width"]:
+    """The last hidden states that predict the response tokens; neither part is empty."""
+    inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=network.device)[None]
+    if inputs.shape[1] <= _PASS_TOKENS:
+        states = network.base_model(input_ids=inputs, use_cache=False).last_hidden_state[0]
+        return states[-len(response_ids) :].clone()
+    cache = DynamicCache()
+    parts = [
+        network.base_model(input_ids=part, past_key_values=cache, use_cache=True).last_hidden_state[0]
+        for part in inputs.split(_PASS_TOKENS, dim=1)
+    ]
+    return torch.cat(parts)[-len(response_ids) :].clone()
+
+
+@torch.inference_mode()
+def padded_states(
+    network: PreTrainedModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
+) -> Float[Tensor, "token width"]:
+    """The same of several responses to one prompt, in one pass and one after another."""
+    longest = max(map(len, responses))
+    # what stands right of a response is padding, which a causal model does not see from the left
+    rows = [[*prompt_ids, *response, *[0] * (longest - len(response))][:-1] for response in responses]
+    states = network.base_model(input_ids=torch.tensor(rows, device=network.device), use_cache=False).last_hidden_state
+    first = len(prompt_ids) - 1
+    return torch.cat([row[first : first + len(own)] for row, own in zip(states, responses, strict=True)])
+
+
+@torch.inference_mode()
+def logits_of(network: PreTrainedModel, states: Float[Tensor, "token width"]) -> Float[Tensor, "token vocab"]:
+    """The network's logits where its last hidden states are these, in its dtype."""
+    nothing = torch.zeros(1, len(states), dtype=torch.int64, device=states.device)
+    with _body_answers(network.base_model, states[None]):
+        return network(input_ids=nothing, use_cache=False).logits[0]
+
+
+def comes_apart(network: PreTrainedModel) -> bool:
+    """Whether both halves together give the network's own logits; tried once for each network."""
+    if network not in _KNOWN:
+        _KNOWN[network] = _agrees(network)
+    return _KNOWN[network]
+
+
+@torch.inference_mode()
+def _agrees(network: PreTrainedModel) -> bool:
+    if network.base_model is network:
+        return False
+    ids = list(range(min(_TRIED_TOKENS, network.config.get_text_config().vocab_size)))
+    expected = network(input_ids=torch.tensor([ids], device=network.device), use_cache=False).logits[0]
+    try:
+        found = logits_of(network, predicting_states(network, ids[:1], [*ids[1:], 0]))
+    except Exception:  # networks fail in their own ways on an answer that they do not know
+        return False
+    return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-4))
+
+
+@contextmanager
+def _body_answers(body: nn.Module, states: Float[Tensor, "1 token width"]) -> Iterator[None]:
+    """The body gives these states whatever it is asked, while it is entered."""
+    own = vars(body)
+    before = own.get("forward")
+
+    def answer(*_: Any, **__: Any) -> _Answer:
+        return _Answer(last_hidden_state=states)  # pyright: ignore[reportArgumentType]
+
+    own["forward"] = answer
+    try:
+        yield
+    finally:
+        if before is None:
+            del own["forward"]
+        else:
+            own["forward"] = before

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from hydrometer.matmul import fast_matmul
+
 _PASS_TOKENS = 4096
 """Tokens fed at a time; a longer text goes over a key-value cache."""
 _TRIED_TOKENS = 6
@@ -65,7 +67,7 @@ def padded_states(
 def logits_of(network: PreTrainedModel, states: Float[Tensor, "token width"]) -> Float[Tensor, "token vocab"]:
     """The network's logits where its last hidden states are these, in its dtype."""
     nothing = torch.zeros(1, len(states), dtype=torch.int64, device=states.device)
-    with _body_answers(network.base_model, states[None]):
+    with _body_answers(network.base_model, states[None]), fast_matmul(states.device):
         return network(input_ids=nothing, use_cache=False).logits[0]
 
 

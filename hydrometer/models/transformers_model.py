@@ -167,8 +167,10 @@ class TransformersModel:
     def _chunks(self, states: Float[Tensor, "token width"]) -> Iterator[LogitsChunk]:
         chunk = self._rows_per_chunk()
         for start in range(0, len(states), chunk):
-            logits = logits_of(self.network, states[start : start + chunk])
-            yield LogitsChunk(start, logits[:, : self.vocab_size].float())
+            yield LogitsChunk(start, self._logits(states[start : start + chunk]))  # with no other name for them
+
+    def _logits(self, states: Float[Tensor, "chunk width"]) -> Float[Tensor, "chunk vocab"]:
+        return logits_of(self.network, states)[:, : self.vocab_size].float()
 
     def _rows_per_chunk(self) -> int:
         """Response positions whose logits are held at a time."""

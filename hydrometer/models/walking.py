@@ -16,17 +16,23 @@ _BLOCK_ELEMENTS_ON_GPU = 1 << 24
 def walk_logits(
     model: CausalModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
 ) -> Iterator[Float[Tensor, "block vocab"]]:
-    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together."""
-    held: list[Tensor] = []
-    for chunk in model.score(prompt_ids, response_ids):
-        held.append(chunk.logits)
-        size = positions_per_block(chunk.logits)
-        while sum(map(len, held)) >= size:
-            joined = torch.cat(held) if len(held) > 1 else held[0]
-            yield joined[:size]
-            held = [joined[size:]] if len(joined) > size else []
-    if held:
-        yield torch.cat(held)
+    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together.
+
+    A chunk is forgotten before the model makes the next one; no block is a view of it.
+    """
+    chunks = model.score(prompt_ids, response_ids)
+    rest: Tensor | None = None
+    while (chunk := next(chunks, None)) is not None:
+        logits = chunk.logits if rest is None else torch.cat([rest, chunk.logits])
+        chunk = None
+        size = positions_per_block(logits)
+        whole = len(logits) // size * size
+        for start in range(0, whole, size):
+            yield logits[start : start + size].clone()
+        rest = logits[whole:].clone() if whole < len(logits) else None
+        del logits
+    if rest is not None:
+        yield rest
 
 
 def positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:

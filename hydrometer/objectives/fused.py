@@ -25,7 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from hydrometer.objectives.matmul import fast_matmul
+from hydrometer.matmul import fast_matmul
 from hydrometer.objectives.objective import Objective
 from hydrometer.objectives.sampled import sum_rewards_to_go
 

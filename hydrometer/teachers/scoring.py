@@ -169,13 +169,15 @@ def _score_block(
     start: int,
 ) -> Mapping[str, np.ndarray]:
     rows, token_ids = is_candidate.nonzero(as_tuple=True)
+    p_mass = p.exp()
     by_objective = [
-        [_objective_scores(objective, p, teacher, rows, token_ids) for objective in objectives] for teacher in q
+        [_objective_scores(objective, p, teacher, p_mass, rows, token_ids) for objective in objectives] for teacher in q
     ]
-    divergences = [_divergences(p, teacher) for teacher in q]
+    own = p.masked_fill(p.isneginf(), 0.0)  # only ever times its probability
+    divergences = [_divergences(own, teacher, p_mass) for teacher in q]
     shape = (len(q), len(objectives))
     found = {
-        "entropy": _entropy(p),
+        "entropy": -(p_mass * own).sum(-1),
         "sampled_logprob": _finite(p.gather(-1, sampled[:, None])[:, 0]),
         "position": rows + start,
         "token_id": token_ids,
@@ -200,11 +202,13 @@ class _ObjectiveScores(NamedTuple):
     teacher_topk_mass: Tensor
 
 
-def _objective_scores(objective: Objective, p: Tensor, q: Tensor, rows: Tensor, token_ids: Tensor) -> _ObjectiveScores:
+def _objective_scores(
+    objective: Objective, p: Tensor, q: Tensor, p_mass: Tensor, rows: Tensor, token_ids: Tensor
+) -> _ObjectiveScores:
     field = objective.field(p, q)
-    scaled = p.exp() * field
+    scaled = p_mass * field
     mean = scaled.sum(-1)
-    direction = scaled - p.exp() * mean[:, None]
+    direction = scaled.addcmul_(p_mass, mean[:, None], value=-1.0)
     masses = objective.topk_masses(p, q)
     nothing = torch.full_like(mean, torch.nan)
     return _ObjectiveScores(
@@ -216,17 +220,13 @@ def _objective_scores(objective: Objective, p: Tensor, q: Tensor, rows: Tensor, 
 
 
 def _divergences(
-    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"]
+    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"], p_mass: Float[Tensor, "position vocab"]
 ) -> tuple[Float[Tensor, " position"], Float[Tensor, " position"], Float[Tensor, " position"]]:
     """Reverse KL in nats, L2 distance and cosine of the two distributions."""
-    p_mass, q_mass = p.exp(), q.exp()
-    reverse_kl = (p_mass * (p - q).masked_fill(p.isneginf(), 0.0)).sum(-1)
-    cosine = torch.nn.functional.cosine_similarity(p_mass, q_mass, dim=-1)
-    return reverse_kl.clamp(min=0.0), (p_mass - q_mass).norm(dim=-1), cosine
-
-
-def _entropy(p: Float[Tensor, "position vocab"]) -> Float[Tensor, " position"]:
-    return -(p.exp() * p.masked_fill(p.isneginf(), 0.0)).sum(-1)
+    q_mass = q.exp()
+    reverse_kl = (p - q).mul_(p_mass).sum(-1)
+    cosine = (p_mass * q_mass).sum(-1) / (p_mass.norm(dim=-1) * q_mass.norm(dim=-1))
+    return reverse_kl.clamp(min=0.0), q_mass.sub_(p_mass).norm(dim=-1), cosine
 
 
 def _finite(logprobs: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
@@ -244,8 +244,10 @@ def _ranks(
     for first in range(0, len(rows), step):
         part = slice(first, first + step)
         row, own = logprobs[rows[part]], logprobs[rows[part], token_ids[part]][:, None]
-        before: Bool[Tensor, "part vocab"] = (row > own) | ((row == own) & (ids < token_ids[part][:, None]))
-        ranks[part] = 1 + before.sum(-1)
+        is_level: Bool[Tensor, "part vocab"] = row == own
+        ranks[part] = 1 + (row > own).sum(-1)
+        if is_level.sum() > len(row):  # some other token is as probable
+            ranks[part] += (is_level & (ids < token_ids[part][:, None])).sum(-1)
     return ranks
 
 

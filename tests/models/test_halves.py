@@ -1,4 +1,4 @@
-"""Networks taken apart: states and output layer together give the network's own logits, or the network is left whole."""
+"""Networks in two halves: both together give the network's own logits, or the network is left whole."""
 
 import pytest
 import torch

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hydrometer.objectives import matmul
-from hydrometer.objectives.matmul import fast_matmul
+from hydrometer import matmul
+from hydrometer.matmul import fast_matmul
 
 CPU = torch.device("cpu")
 

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_for_length, choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.given.states import compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
-from hydrometer.diagnosis.looking import look, plan_looks
+from hydrometer.diagnosis.looking import build_answer, build_look, plan_looks, rank_so_far
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.pilot import QuestionSource
 from hydrometer.diagnosis.rewards import score_rewards
@@ -56,8 +57,10 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
         _sample_on_policy(instruments, rounds, progress, states)
         _measure_questions(instruments, rounds, progress, found, states)
         if len(looks.questions) > 1:
-            found.looks.append(look(instruments, found.states, rounds.cost, looks.needed))
+            ranking = rank_so_far(instruments, found.states, looks.needed)
+            found.looks.append(build_look(ranking, len(found.states), rounds.cost))
             progress.note(str(found.looks[-1]))
+            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
             if found.looks[-1].is_decided:
                 break
         if found.is_budget_spent:
@@ -79,7 +82,7 @@ def _measure_questions(
     _score_paths(instruments, rounds, progress, states)
     for state in states:
         state.grow_tree()
-    found.is_budget_spent = _sample_branches(instruments, rounds, progress, states)
+    _sample_branches(instruments, rounds, progress, found, states)
     score_rewards(instruments, rounds, progress, states)
     sample_in_context(instruments, rounds, progress, states)
 
@@ -179,9 +182,13 @@ def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Rec
 
 
 def _sample_branches(
-    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
-) -> bool:
-    """Branch until the allocation asks for no more (False), or the budget ends before it does (True)."""
+    instruments: Instruments,
+    rounds: Rounds,
+    progress: Progress,
+    found: Measurement,
+    states: Sequence[QuestionState],
+) -> None:
+    """Branch until the allocation asks for no more, or the budget ends before it does."""
     allocation, budget = instruments.allocation, instruments.budget
     size = round_size(instruments.student, instruments.config.max_response_tokens)
     if budget is not None:
@@ -192,7 +199,8 @@ def _sample_branches(
     waiting = list(states)
     while waiting:
         if budget is not None and budget.is_spent(rounds.cost):
-            return any(plans_more(instruments, state) for state in waiting)
+            found.is_budget_spent = any(plans_more(instruments, state) for state in waiting)
+            return
         share = max(_FEWEST_BRANCHES, size // len(waiting))
         orders: list[Order] = []
         served, left_for_later = [], []
@@ -213,7 +221,9 @@ def _sample_branches(
                 by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
             progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in waiting))
-    return False
+        if instruments.config.goal != "choose" and progress.wants_answer():
+            ranking = rank_so_far(instruments, found.states, RECOMMEND_AT)
+            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
 
 
 def _planned(instruments: Instruments, state: QuestionState) -> int:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from hydrometer import objectives
@@ -15,6 +16,7 @@ from hydrometer.training.config import TrainConfig
 from hydrometer.training.gradient import Gathered, Imitation, StudentLoss, Terms, accumulate
 from hydrometer.training.responses import Exercise, Writers, choose, set_exercises, write_responses
 from hydrometer.training.setup import Workshop, build_workshop
+from hydrometer.training.sharding import hold
 
 PROMPTS, GENERATIONS = 2, 3
 SMALL: dict[str, Any] = {"prompts_per_step": PROMPTS, "num_generations": GENERATIONS, "max_response_tokens": 40}
@@ -90,8 +92,7 @@ def learn(lesson: Lesson, terms: Terms, *, weights: Any = None, **settings: Any)
     changed = replace(shop.settings, terms=terms, **settings)
     gathered = accumulate(
         shop.student,
-        StudentLoss(shop.student, changed),
-        lambda loss: loss.backward(),
+        hold(shop.student, lambda model: StudentLoss(model, changed), Accelerator(cpu=True, mixed_precision="no")),
         changed,
         lesson.exercises,
         lesson.imitations,

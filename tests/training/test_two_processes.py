@@ -32,7 +32,7 @@ except UserError as error:
 """
 
 
-def run_two(out: Path, *, patch: str = "", timeout: float = 240, **options: Any) -> list[tuple[int, str]]:
+def run_two(out: Path, *, patch: str = "", timeout: float = 240, splits: bool = False, **options: Any) -> list[tuple[int, str]]:
     """Exit code and all words of both processes."""
     script = SCRIPT.replace("OUT", f"__import__('pathlib').Path({str(out)!r})").replace("PATCH", patch)
     script = script.replace("OPTIONS", repr(OPTIONS | options))
@@ -47,7 +47,8 @@ def run_two(out: Path, *, patch: str = "", timeout: float = 240, **options: Any)
             text=True,
             env=os.environ
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+            | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if splits else {}),
         )
         for rank in range(2)
     ]

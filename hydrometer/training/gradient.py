@@ -269,7 +269,7 @@ def accumulate(
     is_asked = any(seat.model.network is student.network for seat in settings.seats.values())
     for group in _passes(held, _micro_batches(student, settings, exercises) if count else []):
         with held.whole() if is_asked else nullcontext():
-            lesson = teach(student, settings, exercises, group, weights) if group else _idle_lesson(student.device)
+            lesson = teach(student, settings, exercises, group, weights) if group else idle_lesson(student.device)
 
         def observe(places: Tensor, rows: slice, p: Tensor, q: Tensor | None, lesson: Lesson = lesson) -> None:
             mine = places[rows]
@@ -285,7 +285,7 @@ def accumulate(
     for group in _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network)):
         chosen = [imitations[i] for i in group]
         if not chosen:
-            _study(held, settings, _idle_lesson(student.device), divide_imitations_by, _overlook)
+            _study(held, settings, idle_lesson(student.device), divide_imitations_by, _overlook)
             continue
         rows = join_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
         losses[count:] += _study(held, settings, rows, divide_imitations_by, _overlook)
@@ -307,7 +307,7 @@ def _passes(held: Holding, groups: list[list[int]]) -> list[list[int]]:
     return groups + [[]] * (held.most(len(groups)) - len(groups))
 
 
-def _idle_lesson(device: torch.device) -> Lesson:
+def idle_lesson(device: torch.device) -> Lesson:
     """One token that nothing is learnt from."""
     rows = join_rows([[0]], [[0]], device=device)
     nothing = torch.zeros(1, device=device)

@@ -8,6 +8,7 @@ over all micro-batches and processes before the first backward pass, so that nei
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from hydrometer.training.micro_batches import split_rows
 from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
 from hydrometer.training.rows import Rows, join_rows
+from hydrometer.training.sharding import Holding
 from hydrometer.training.teaching import Seat
 from hydrometer.training.token_sheet import Joined, TokenSheet, token_keys
 from hydrometer.training.tree_pass import predicting_states
@@ -93,7 +95,7 @@ class Lesson:
 
 
 class StudentLoss(nn.Module):
-    """The student's forward pass down to the loss: what is handed to accelerate, so that its hooks see all of it."""
+    """The student's forward pass down to the loss in one module, so that a split student is whole where it is used."""
 
     def __init__(self, model: TransformersModel, settings: Settings):
         super().__init__()
@@ -111,6 +113,8 @@ class StudentLoss(nn.Module):
             return found.loss, found.per_term
         hidden = predicting_states(self.network, lesson.rows)
         loss, per_term = hidden.sum() * 0.0, hidden.new_zeros(len(terms.distil) + len(terms.outcome)).float()
+        if not (lesson.taught or terms.outcome):  # processes that split the head all have to have a gradient of it
+            loss = loss + sum(part.sum() * 0.0 for part in (head.weight, head.bias) if part is not None)
         for states, teacher_head, places in lesson.taught.values():
             found = fused_loss(
                 terms.distil,
@@ -236,8 +240,7 @@ class Gathered(NamedTuple):
 
 def accumulate(
     student: TransformersModel,
-    loss_of: nn.Module,
-    backward: Callable[[Tensor], None],
+    held: Holding,
     settings: Settings,
     exercises: Sequence[Exercise],
     imitations: Sequence[Imitation],
@@ -250,8 +253,7 @@ def accumulate(
 
     Args:
         student: the model that is trained.
-        loss_of: its `StudentLoss`, as accelerate has wrapped it.
-        backward: makes the gradient of a loss.
+        held: how this process holds it.
         settings: of the run.
         exercises: the student's responses.
         imitations: what it is to imitate.
@@ -263,8 +265,10 @@ def accumulate(
     losses = torch.zeros(len(terms.all), device=student.device)
     taught, alone = TokenSheet[TokenStats](), TokenSheet[StudentStats]()
     count = len(terms.distil) + len(terms.outcome)
-    for group in _micro_batches(student, settings, exercises) if count else []:
-        lesson = teach(student, settings, exercises, group, weights)
+    is_asked = any(seat.model.network is student.network for seat in settings.seats.values())
+    for group in _passes(held, _micro_batches(student, settings, exercises) if count else []):
+        with held.whole() if is_asked else nullcontext():
+            lesson = teach(student, settings, exercises, group, weights) if group else idle_lesson(student.device)
 
         def observe(places: Tensor, rows: slice, p: Tensor, q: Tensor | None, lesson: Lesson = lesson) -> None:
             mine = places[rows]
@@ -274,17 +278,40 @@ def accumulate(
             else:
                 taught.add(keys, compute_token_stats(p, q, tokens, k=settings.metrics_k))
 
-        with recomputing(student.network, settings.recompute):
-            loss, per_term = loss_of(lesson, divide_by, observe)
-            backward(loss)
-        losses[:count] += per_term
+        losses[:count] += _study(held, settings, lesson, divide_by, observe if group else _overlook)
     given = imitations if terms.imitate else []
     prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
-    for group in split_rows(prompts, lengths, settings.micro_batch, student.network):
+    for group in _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network)):
         chosen = [imitations[i] for i in group]
+        if not chosen:
+            _study(held, settings, idle_lesson(student.device), divide_imitations_by, _overlook)
+            continue
         rows = join_rows([one.prompt_ids for one in chosen], [one.token_ids for one in chosen], device=student.device)
-        with recomputing(student.network, settings.recompute):
-            loss, per_term = loss_of(rows, divide_imitations_by, lambda *_: None)
-            backward(loss)
-        losses[count:] += per_term
+        losses[count:] += _study(held, settings, rows, divide_imitations_by, _overlook)
     return Gathered(losses, taught.join() or alone.join())
+
+
+def _study(
+    held: Holding, settings: Settings, lesson: Lesson | Rows, divide_by: float, observe: Observe
+) -> Float[Tensor, " term"]:
+    """One pass forward and backward; its terms."""
+    with recomputing(held.network, settings.recompute):
+        loss, per_term = held.loss(lesson, divide_by, observe)
+        held.backward(loss)
+    return per_term
+
+
+def _passes(held: Holding, groups: list[list[int]]) -> list[list[int]]:
+    """The micro-batches, then an empty one for each that some other process has more, where it waits for this one."""
+    return groups + [[]] * (held.most(len(groups)) - len(groups))
+
+
+def idle_lesson(device: torch.device) -> Lesson:
+    """One token that nothing is learnt from."""
+    rows = join_rows([[0]], [[0]], device=device)
+    nothing = torch.zeros(1, device=device)
+    return Lesson(rows, keys=rows.targets, row=rows.targets, taught={}, weights=nothing, advantages=nothing)
+
+
+def _overlook(places: Tensor, rows: slice, student: Tensor, teacher: Tensor | None) -> None:
+    """Keep nothing of it."""

@@ -4,7 +4,8 @@ Only the first process of several writes; the others hold the same history, so t
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -104,21 +105,23 @@ class Keeper:
         write_table(self.folder / "evaluation.parquet", self.evaluations)
         self.progress.note(f"step {step}: accuracy {float(found['correct'].to_numpy().mean()):.1%}")
 
-    def keep(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]], *, is_last: bool) -> None:
-        """Write a checkpoint where one is due."""
+    def is_due(self, state: TrainState) -> bool:
+        """Whether it is time for a checkpoint."""
         every = self.shop.config.save_steps
-        due = state.step % every == 0 if every else time.monotonic() - self.kept_at > _KEEP_EVERY_S
-        if (due or is_last) and self.writes:
-            self._save(state, tensors)
+        return state.step % every == 0 if every else time.monotonic() - self.kept_at > _KEEP_EVERY_S
 
-    def rescue(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]]) -> None:
+    def keep(self, state: TrainState, tensors: Iterable[tuple[str, Tensor]]) -> None:
+        """Write a checkpoint; one that does not write goes through the tensors, for another may wait for its part."""
+        if self.writes:
+            save_checkpoint(self.folder, state.step, dict(tensors), asdict(state.totals))
+        else:
+            deque(tensors, maxlen=0)
+        self.kept_at, self.kept_step = time.monotonic(), state.step
+
+    def rescue(self, state: TrainState, tensors: Iterable[tuple[str, Tensor]]) -> None:
         """Write a checkpoint of a run that is being left, unless the last one is of this step."""
         if state.is_whole and state.step > self.kept_step:
-            self._save(state, tensors)
-
-    def _save(self, state: TrainState, tensors: Callable[[], dict[str, Tensor]]) -> None:
-        save_checkpoint(self.folder, state.step, tensors(), asdict(state.totals))
-        self.kept_at, self.kept_step = time.monotonic(), state.step
+            self.keep(state, tensors)
 
     def close(self) -> None:
         """Close the files."""

@@ -9,7 +9,7 @@ Processes share the questions of a step; gradients are summed over them, and eve
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +31,7 @@ from hydrometer.training.keeping import Keeper
 from hydrometer.training.optimiser import Optimiser, rate_at
 from hydrometer.training.responses import Exercise, Writers, choose, set_exercises, write_responses
 from hydrometer.training.setup import Workshop
+from hydrometer.training.sharding import hold, whole_tensor
 from hydrometer.training.state import TrainState
 from hydrometer.types import Question, Rollout
 
@@ -67,9 +68,9 @@ class Trainer:
         config = shop.config
         self.shop = shop
         self.accelerator = accelerator
-        self.loss = StudentLoss(shop.student, shop.settings)
+        self.held = hold(shop.student, lambda model: StudentLoss(model, shop.settings), accelerator)
         self.optimiser = Optimiser(
-            shop.student.network.parameters(), beta2=config.adam_beta2, weight_decay=config.weight_decay
+            self.held.network.parameters(), beta2=config.adam_beta2, weight_decay=config.weight_decay
         )
         self.writers = Writers(shop.student, shop.sampler, shop.task, config.grading, config.seed)
         self.teacher_samplers: dict[str, Sampler] = {}
@@ -80,10 +81,11 @@ class Trainer:
                 for name, seat in shop.settings.seats.items()
             }
 
-    def tensors(self) -> dict[str, torch.Tensor]:
-        """What a checkpoint has to hold."""
+    def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """What a checkpoint has to hold, each whole; all processes go through all of them."""
         average = self.shop.average
-        return self.optimiser.tensors() | ({} if average is None else average.tensors())
+        for name, part in (self.optimiser.tensors() | ({} if average is None else average.tensors())).items():
+            yield name, whole_tensor(part)
 
     @torch.no_grad()
     def restore(self, saved: dict[str, torch.Tensor]) -> None:
@@ -157,8 +159,7 @@ class Trainer:
         own, given = self._sum(counts).tolist()
         found = accumulate(
             shop.student,
-            self.loss,
-            self.accelerator.backward,
+            self.held,
             shop.settings,
             batch.exercises,
             batch.imitations,
@@ -166,7 +167,7 @@ class Trainer:
             divide_by=max(own, 1.0),
             divide_imitations_by=max(given, 1.0),
         )
-        self._share_gradients()
+        self.held.share_gradients()
         losses = self._sum(found.losses)
         try:
             norm = self.optimiser.clip(shop.config.max_grad_norm)
@@ -190,7 +191,8 @@ class Trainer:
         )
         self.optimiser.step(rate)
         if shop.average is not None:
-            shop.average.follow()
+            with self.held.whole():
+                shop.average.follow()
         terms = shop.settings.terms.all
         told = studied.told | {
             f"loss_{term.objective.name}": float(loss) for term, loss in zip(terms, losses, strict=True)
@@ -202,7 +204,10 @@ class Trainer:
         shop = self.shop
         if shop.config.weights == "all":
             return None, {}
-        signs = look_ahead(shop.student, shop.settings, exercises) if shop.weigher.needs_signs else None
+        signs = None
+        if shop.weigher.needs_signs:
+            with self.held.whole():
+                signs = look_ahead(shop.student, shop.settings, exercises)
         everyone = gather_object([([e.rollout for e in exercises], signs)])
         rollouts = [rollout for part, _ in everyone for rollout in part]
         joined = None if signs is None else [sign for _, part in everyone for sign in part]
@@ -212,14 +217,6 @@ class Trainer:
 
     def _sum(self, values: torch.Tensor) -> torch.Tensor:
         return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values  # pyright: ignore[reportReturnType]
-
-    def _share_gradients(self) -> None:
-        if self.accelerator.num_processes == 1:
-            return
-        for parameter in self.optimiser.trained:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-            parameter.grad = self._sum(parameter.grad)
 
 
 def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Progress) -> None:
@@ -232,12 +229,14 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
     progress.stage("training steps", config.steps)
     progress.advance(state.step)
     if state.step == 0:
-        keeper.evaluate(0)
+        with trainer.held.whole():
+            keeper.evaluate(0)
     while state.step < config.steps:
         started = time.monotonic()
         found = _cached_tokens(trainer)
         with explain_memory(_LOWER):
-            batch = trainer.prepare(state.step)
+            with trainer.held.whole():
+                batch = trainer.prepare(state.step)
             studied = trainer.study(batch, state.step)
         gathered = _gather(batch, studied.found, cached_tokens=_cached_tokens(trainer) - found)
         metrics = _measure(trainer, gathered)
@@ -257,8 +256,10 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
         stopped = _heed_alarms(keeper, config.alarms, progress)
         is_last = stopped or state.step == config.steps
         if is_last or (config.eval_steps and state.step % config.eval_steps == 0):
-            keeper.evaluate(state.step)
-        keeper.keep(state, trainer.tensors, is_last=is_last)
+            with trainer.held.whole():
+                keeper.evaluate(state.step)
+        if trainer.held.most(int(is_last or keeper.is_due(state))):
+            keeper.keep(state, trainer.tensors())
         if stopped:
             return
 

@@ -94,7 +94,7 @@ def recomputing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
     Raises:
         SpecError: the network has no layers that can.
     """
-    layers = [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
+    layers = layers_of(network)
     if is_on and not layers:
         raise SpecError(f"{type(network).__name__} has no layers that --gradient-checkpointing can compute again.")
     again: Any = partial(checkpoint, use_reentrant=False, context_fn=partial(_attending_as_now, network))
@@ -106,6 +106,11 @@ def recomputing(network: PreTrainedModel, is_on: bool) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.training = layer.gradient_checkpointing = False
+
+
+def layers_of(network: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """The layers that the network is a stack of, as far as transformers marks them; the first one first."""
+    return [module for module in network.modules() if isinstance(module, GradientCheckpointingLayer)]
 
 
 def _attending_as_now(network: PreTrainedModel) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -11,6 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from hydrometer.training.sharding import part_like, whole_tensor
+
 Schedule = Literal["constant", "linear", "cosine"]
 
 
@@ -52,7 +54,7 @@ class Optimiser:
         for mine, parameter in zip(self.masters, self.trained, strict=True):
             if mine is not parameter and parameter.grad is not None:
                 mine.grad = parameter.grad.float()
-        norm = nn.utils.clip_grad_norm_(self.masters, max_norm)
+        norm = whole_tensor(nn.utils.clip_grad_norm_(self.masters, max_norm))
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient's norm is {float(norm)}")
         return norm
@@ -70,7 +72,7 @@ class Optimiser:
             parameter.grad = None
 
     def tensors(self) -> dict[str, Tensor]:
-        """Weights and moments, all that a checkpoint has to hold."""
+        """Weights and moments, all that a checkpoint has to hold; of a split student this process's part."""
         found: dict[str, Tensor] = {}
         for number, master in enumerate(self.masters):
             found[f"weight.{number}"] = master.detach()
@@ -80,18 +82,15 @@ class Optimiser:
 
     @torch.no_grad()
     def restore(self, saved: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave."""
+        """Put back what `tensors` gave, in whole tensors."""
         for number, (master, parameter) in enumerate(zip(self.masters, self.trained, strict=True)):
-            master.copy_(saved[f"weight.{number}"])
+            master.copy_(part_like(saved[f"weight.{number}"], master))
             if master is not parameter:
                 parameter.copy_(master)
             if f"step.{number}" in saved:
                 self.adam.state[master] = {
-                    name: saved[f"{name}.{number}"].to(
-                        "cpu" if name == "step" and not _on_device(master) else master.device
-                    )
-                    for name in ("step", "exp_avg", "exp_avg_sq")
-                }
+                    name: part_like(saved[f"{name}.{number}"], master) for name in ("exp_avg", "exp_avg_sq")
+                } | {"step": saved[f"step.{number}"].to(master.device if _on_device(master) else "cpu")}
 
 
 def _on_device(parameter: Tensor) -> bool:

@@ -34,6 +34,7 @@ from hydrometer.training.log import build_trackers
 from hydrometer.training.loop import Trainer, run_steps
 from hydrometer.training.saving import save_model
 from hydrometer.training.setup import Workshop, build_workshop
+from hydrometer.training.sharding import read_split
 from hydrometer.training.state import Totals, TrainState
 from hydrometer.types import STUDENT, Task
 
@@ -127,7 +128,7 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
         try:
             run_steps(trainer, state, keeper, progress)
             summary = _conclude(shop, state, keeper)
-            save_model(shop, out)
+            _save_model(trainer, keeper)
             for trouble in () if shop.score_cache is None else shop.score_cache.describe_trouble():
                 progress.note(trouble)
             write_json(out / "summary.json", summary)
@@ -145,10 +146,22 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
 
 
 def _leave(error: BaseException, trainer: Trainer, state: TrainState, keeper: Keeper) -> None:
-    """Keep the last whole step of a run that is being left; as a model too where the run cannot go on from it."""
+    """Keep the last whole step of a run that is being left; as a model too where the run cannot go on from it.
+
+    Of a split student only where all processes have come to the same error; else the last checkpoint stays the last.
+    """
+    is_common = isinstance(error, TrainingError)
+    if not (is_common or trainer.held.is_alone):
+        return
     with suppress(DiskError):
-        keeper.rescue(state, trainer.tensors)
-        if isinstance(error, TrainingError) and state.is_whole:
+        keeper.rescue(state, trainer.tensors())
+        if is_common and state.is_whole:
+            _save_model(trainer, keeper)
+
+
+def _save_model(trainer: Trainer, keeper: Keeper) -> None:
+    with trainer.held.whole():
+        if keeper.writes:
             save_model(trainer.shop, keeper.folder)
 
 
@@ -156,13 +169,14 @@ def _accelerate(config: TrainConfig) -> Accelerator:
     """The processes that train together; started by `accelerate launch`, or one.
 
     Raises:
-        SpecError: a way of splitting the model over processes that this loop does not sample from.
+        SpecError: a way of splitting the model over processes that this loop does not know.
     """
+    read_split()  # told before accelerate fails in its own way
     accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
         raise SpecError(
-            f"accelerate was set up for {accelerator.distributed_type.value}, which splits the student over processes; "
-            "here every process holds all of it. Use hydrometer.integrations.trl, or launch with --multi_gpu."
+            f"accelerate was set up for {accelerator.distributed_type.value}, which this loop does not know. Launch "
+            "with --use_fsdp --fsdp_version 2 to split the student over processes, or use hydrometer.integrations.trl."
         )
     return accelerator
 
@@ -173,7 +187,13 @@ def _follow(shop: Workshop, accelerator: Accelerator, out: Path) -> Training:
         accelerator.wait_for_everyone()
         trainer, state = Trainer(shop, accelerator), TrainState()
         _restore(trainer, state, out)
-        run_steps(trainer, state, Keeper(shop, out, Silent(), [], step=state.step, writes=False), Silent())
+        keeper = Keeper(shop, out, Silent(), [], step=state.step, writes=False)
+        try:
+            run_steps(trainer, state, keeper, Silent())
+            _save_model(trainer, keeper)
+        except TrainingError as error:
+            _leave(error, trainer, state, keeper)
+            raise
     return Training(out, {})
 
 

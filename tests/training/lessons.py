@@ -5,7 +5,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from accelerate import Accelerator
+from torch import Tensor, nn
 
 from hydrometer import objectives
 from hydrometer.models.transformers_model import TransformersModel
@@ -15,9 +16,13 @@ from hydrometer.training.config import TrainConfig
 from hydrometer.training.gradient import Gathered, Imitation, StudentLoss, Terms, accumulate
 from hydrometer.training.responses import Exercise, Writers, choose, set_exercises, write_responses
 from hydrometer.training.setup import Workshop, build_workshop
+from hydrometer.training.sharding import Holding, hold, whole_tensor
 
 PROMPTS, GENERATIONS = 2, 3
 SMALL: dict[str, Any] = {"prompts_per_step": PROMPTS, "num_generations": GENERATIONS, "max_response_tokens": 40}
+
+
+TakeHold = Callable[[TransformersModel, Callable[[TransformersModel], nn.Module], Accelerator], Holding]
 
 
 class Lesson(NamedTuple):
@@ -79,19 +84,20 @@ def take_gradients(network: torch.nn.Module) -> dict[str, Tensor]:
     found = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            found[name] = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            found[name] = torch.zeros_like(parameter) if parameter.grad is None else whole_tensor(parameter.grad)
             parameter.grad = None
     return found
 
 
-def learn(lesson: Lesson, terms: Terms, *, weights: Any = None, **settings: Any) -> Learnt:
+def learn(lesson: Lesson, terms: Terms, *, weights: Any = None, take_hold: TakeHold = hold, **settings: Any) -> Learnt:
     """The loop's own way: every micro-batch forward and backward."""
     shop = lesson.shop
     changed = replace(shop.settings, terms=terms, **settings)
+    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    held = take_hold(shop.student, lambda model: StudentLoss(model, changed), accelerator)
     gathered = accumulate(
         shop.student,
-        StudentLoss(shop.student, changed),
-        lambda loss: loss.backward(),
+        held,
         changed,
         lesson.exercises,
         lesson.imitations,
@@ -99,7 +105,7 @@ def learn(lesson: Lesson, terms: Terms, *, weights: Any = None, **settings: Any)
         divide_by=float(lesson.tokens),
         divide_imitations_by=float(sum(len(one.token_ids) for one in lesson.imitations)),
     )
-    return Learnt(take_gradients(shop.student.network), gathered)
+    return Learnt(take_gradients(held.network), gathered)
 
 
 def response_logits(

@@ -1,6 +1,7 @@
-"""Two processes on a CPU (gloo) train as one does; what stops one stops both."""
+"""Two processes on a CPU (gloo) train as one does, whole or split (FSDP 2); what stops one stops both."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import torch
 from short_runs import read_metrics, read_weights, run_short
 
 from hydrometer.artifacts import read_json, read_table
+from hydrometer.training.checkpoints import find_checkpoint, read_checkpoint
 
 OPTIONS: dict[str, Any] = {"steps": 3, "prompts_per_step": 5, "weights": "kl_above:0.3", "save_steps": 2}
 SCRIPT = f"""
@@ -32,7 +34,9 @@ except UserError as error:
 """
 
 
-def run_two(out: Path, *, patch: str = "", timeout: float = 240, **options: Any) -> list[tuple[int, str]]:
+def run_two(
+    out: Path, *, patch: str = "", timeout: float = 240, splits: bool = False, **options: Any
+) -> list[tuple[int, str]]:
     """Exit code and all words of both processes."""
     script = SCRIPT.replace("OUT", f"__import__('pathlib').Path({str(out)!r})").replace("PATCH", patch)
     script = script.replace("OPTIONS", repr(OPTIONS | options))
@@ -47,7 +51,8 @@ def run_two(out: Path, *, patch: str = "", timeout: float = 240, **options: Any)
             text=True,
             env=os.environ
             | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
+            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+            | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if splits else {}),
         )
         for rank in range(2)
     ]
@@ -70,19 +75,34 @@ def assert_close(found: Path, expected: Path) -> None:
             assert row[name] == (value if value is None else pytest.approx(value, abs=1e-4, rel=1e-4)), name
 
 
+CASES: dict[str, dict[str, Any]] = {
+    "weights that need a look ahead": {},
+    "all kinds of terms": {"objective": ["reverse_kl", "0.5*dr_grpo", "0.1*sft"], "weights": "all"},
+    "lora and itself": {"teacher": ["self+correct_demo", "expert=bundled:expert"], "lora_rank": 2, "weights": "all"},
+    "fewer questions than processes": {"prompts_per_step": 1, "weights": "all"},
+}
+CASES_SPLIT: dict[str, dict[str, Any]] = CASES | {
+    "its average": {"teacher": "self+answer", "self_teacher": "ema", "ema_decay": 0.5},
+    "itself, recomputing": {
+        "teacher": "self+answer",
+        "self_teacher": "live",
+        "gradient_checkpointing": True,
+        "micro_batch": 2,
+        "weights": "all",
+    },
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "options",
+    ("options", "splits"),
     [
-        {},
-        {"objective": ["reverse_kl", "0.5*dr_grpo", "0.1*sft"], "weights": "all"},
-        {"teacher": ["self+correct_demo", "expert=bundled:expert"], "lora_rank": 2, "weights": "all"},
-        {"prompts_per_step": 1, "weights": "all"},
+        *(pytest.param(options, False, id=name) for name, options in CASES.items()),
+        *(pytest.param(options, True, id=f"split, {name}") for name, options in CASES_SPLIT.items()),
     ],
 )
-def test_two_processes_give_what_one_gives(options: dict[str, Any], tmp_path: Path) -> None:
-    """Also where a step has fewer questions than processes."""
-    ended = run_two(tmp_path / "two", **options)
+def test_two_processes_give_what_one_gives(options: dict[str, Any], splits: bool, tmp_path: Path) -> None:
+    ended = run_two(tmp_path / "two", splits=splits, **options)
     assert [code for code, _ in ended] == [0, 0], ended
     run_short(tmp_path / "one", **OPTIONS | options)
     assert_close(tmp_path / "two", tmp_path / "one")
@@ -92,18 +112,88 @@ def test_two_processes_give_what_one_gives(options: dict[str, Any], tmp_path: Pa
     assert tables[0].select("step", "question_id").equals(tables[1].select("step", "question_id"))
 
 
+COUNT = """
+from torch.distributed.tensor import DTensor
+real = loop.Trainer.update
+def counting(trainer, *given):
+    found = real(trainer, *given)
+    masters = trainer.optimiser.masters
+    held = [state[name] for state in trainer.optimiser.adam.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert all(isinstance(one, DTensor) for one in [*masters, *held])
+    print("held", RANK, sum(one.to_local().numel() for one in masters), sum(one.to_local().numel() for one in held))
+    assert all(p.grad is None for p in masters)
+    assert not sum(p.numel() for p in trainer.shop.student.network.parameters())
+    return found
+loop.Trainer.update = counting
+"""
+
+
 @pytest.mark.slow
-def test_two_processes_resume_with_the_same_alarms(tmp_path: Path) -> None:
+def test_each_of_two_processes_keeps_half_of_weights_and_moments(tmp_path: Path) -> None:
+    ended = run_two(tmp_path / "run", splits=True, patch=COUNT, steps=1, weights="all", eval_questions=0)
+    assert [code for code, _ in ended] == [0, 0], ended
+    told = [line.split()[1:] for _, said in ended for line in said.splitlines() if line.startswith("held")]
+    held = {rank: (int(weights), int(moments)) for rank, weights, moments in told}
+    whole = sum(tensor.numel() for tensor in read_weights(tmp_path / "run").values())
+    assert held == {"0": (whole // 2, whole), "1": (whole // 2, whole)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("splits", [False, True])
+def test_two_processes_resume_with_the_same_alarms(splits: bool, tmp_path: Path) -> None:
     """Both know the history, so that an alarm that stops the run stops both."""
     stop = (
         "from hydrometer.dynamics import Alarm\n"
         "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, 'm', 'c')]"
         " if len(history) == 3 else []"
     )
-    assert [code for code, _ in run_two(tmp_path / "run", steps=2)] == [0, 0]
-    ended = run_two(tmp_path / "run", patch=stop, steps=9, alarms="stop", resume=True)
+    assert [code for code, _ in run_two(tmp_path / "run", splits=splits, steps=2)] == [0, 0]
+    ended = run_two(tmp_path / "run", splits=splits, patch=stop, steps=9, alarms="stop", resume=True)
     assert [code for code, _ in ended] == [0, 0], ended
     assert read_json(tmp_path / "run" / "summary.json")["steps"] == 3
+
+
+FAIL_AT_STEP_3 = """
+calls, real = [], PLACE
+def failing(*given, **options):
+    calls.append(1)
+    if RANK in RANKS and len(calls) == 3:
+        raise FAILURE
+    return real(*given, **options)
+PLACE = failing
+"""
+
+
+@pytest.mark.slow
+def test_a_split_run_that_died_goes_on_from_its_last_checkpoint_in_one_process_or_two(tmp_path: Path) -> None:
+    """A process that is left alone cannot put the student together, and must not wait for the others to do it."""
+    failing = FAIL_AT_STEP_3.replace("PLACE", "loop.accumulate").replace("RANKS", "[1]")
+    ended = run_two(tmp_path / "two", splits=True, patch=failing.replace("FAILURE", "MemoryError()"), timeout=100)
+    assert all(code != 0 for code, _ in ended) and "Out of memory" in ended[1][1], ended
+    found = find_checkpoint(tmp_path / "two")
+    assert found is not None and read_checkpoint(found).step == 2
+    shutil.copytree(tmp_path / "two", tmp_path / "one")
+    run_short(tmp_path / "straight", **OPTIONS)
+    run_short(tmp_path / "one", resume=True, **OPTIONS)
+    assert_close(tmp_path / "one", tmp_path / "straight")
+    ended = run_two(tmp_path / "two", splits=True, resume=True)
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert_close(tmp_path / "two", tmp_path / "straight")
+
+
+@pytest.mark.slow
+def test_a_split_run_whose_gradient_is_not_finite_keeps_the_weights_before_it(tmp_path: Path) -> None:
+    """All processes come to it together, and so they can put the student together once more."""
+    failing = FAIL_AT_STEP_3.replace("PLACE", "loop.Optimiser.clip").replace("RANKS", "[0, 1]")
+    failing = failing.replace("FAILURE", "FloatingPointError('planted')")
+    ended = run_two(tmp_path / "two", splits=True, patch=failing, save_steps=100)
+    assert [code for code, _ in ended] == [2, 2] and "Step 3: planted" in ended[0][1], ended
+    run_short(tmp_path / "one", **OPTIONS | {"steps": 2})
+    mine, theirs = read_weights(tmp_path / "two"), read_weights(tmp_path / "one")
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(mine[name], tensor, rtol=0.0, atol=1e-5)
+    found = find_checkpoint(tmp_path / "two")
+    assert found is not None and read_checkpoint(found).step == 2
 
 
 FAILURES = {

@@ -32,7 +32,7 @@ from hydrometer.models import Warp
 from hydrometer.models.causal import LogitsChunk
 from hydrometer.models.transformers_model import TransformersModel, load_model
 from hydrometer.objectives import parse
-from hydrometer.teachers import PathScores, TeacherView, score_path
+from hydrometer.teachers import PathScores, TeacherView, score_paths
 
 _FOLDER = "qwen2.5-coder-0.5b"
 _OBJECTIVES = ("reverse_kl", "forward_kl", "topk_reverse_kl:k=16,form=stop_gradient")
@@ -131,7 +131,8 @@ def _measure(options: argparse.Namespace) -> Reading:
     def score(length: int) -> PathScores:
         views = [TeacherView(str(i), model, prompt) for i, prompt in enumerate(prompts[1:])]
         objectives = [parse(text) for text in _OBJECTIVES]
-        return score_path(model, prompts[0], views, response[:length], objectives, warp=Warp(), threshold=0.02)
+        [found] = score_paths(model, prompts[0], views, [response[:length]], objectives, warp=Warp(), threshold=0.02)
+        return found
 
     score(2)
     loaded = resident_bytes("VmRSS")

@@ -30,7 +30,7 @@ from hydrometer.runs.progress import Progress
 from hydrometer.runs.rollouts import Order
 from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.sampling import rollout_seed
-from hydrometer.teachers import PathScores, score_path
+from hydrometer.teachers import PathScores, score_paths
 from hydrometer.types import Rollout, RolloutKind
 
 _FEWEST_BRANCHES = 64
@@ -138,23 +138,27 @@ def _order(
 
 
 def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]) -> None:
-    paths = [(state, path) for state in states for path in state.of_kind("path")]
-    progress.stage("scoring paths", len(paths))
-    for state, path in paths:
-        key = [state.question.question_id, path.rollout_id, state.scored_teachers]
-        record = rounds.run("score", key, lambda state=state, path=path: _score(instruments, state, path))
-        scores = PathScores(**decode_arrays(record["arrays"]))
-        if frozen := state.frozen.get(path.rollout_id):
-            chosen = scores, frozen.node_weights
-        else:
-            seed = rollout_seed(instruments.config.seed, f"nodes\x1f{path.question_id}", path.rollout_id)
-            chosen = choose_nodes(scores, instruments.config.nodes_per_path, np.random.default_rng(seed))
-        state.scores[path.rollout_id], state.node_weights[path.rollout_id] = chosen
-        progress.advance(1)
-    if instruments.ranks_by_outcomes:
-        for state in states:
-            if not state.frozen:
-                _choose_for_length(instruments, state)
+    progress.stage("scoring paths", sum(len(state.of_kind("path")) for state in states))
+    for state in states:
+        paths = state.of_kind("path")
+        key = [state.question.question_id, [path.rollout_id for path in paths], state.scored_teachers]
+        record = rounds.run("score", key, lambda state=state, paths=paths: _score(instruments, state, paths))
+        for path, arrays in zip(paths, record["arrays"], strict=True):
+            state.scores[path.rollout_id] = PathScores(**decode_arrays(arrays))
+            _choose_nodes(instruments, state, path)
+        if instruments.ranks_by_outcomes and not state.frozen:
+            _choose_for_length(instruments, state)
+        progress.advance(len(paths))
+
+
+def _choose_nodes(instruments: Instruments, state: QuestionState, path: Rollout) -> None:
+    scores = state.scores[path.rollout_id]
+    if frozen := state.frozen.get(path.rollout_id):
+        chosen = scores, frozen.node_weights
+    else:
+        seed = rollout_seed(instruments.config.seed, f"nodes\x1f{path.question_id}", path.rollout_id)
+        chosen = choose_nodes(scores, instruments.config.nodes_per_path, np.random.default_rng(seed))
+    state.scores[path.rollout_id], state.node_weights[path.rollout_id] = chosen
 
 
 def _choose_for_length(instruments: Instruments, state: QuestionState) -> None:
@@ -164,21 +168,21 @@ def _choose_for_length(instruments: Instruments, state: QuestionState) -> None:
     state.node_weights = {path.rollout_id: own for path, own in zip(state.of_kind("path"), weights, strict=True)}
 
 
-def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Record:
+def _score(instruments: Instruments, state: QuestionState, paths: Sequence[Rollout]) -> Record:
     views = instruments.views(state.prompts)
-    frozen = state.frozen.get(path.rollout_id)
-    scores = score_path(
+    frozen = [state.frozen.get(path.rollout_id) for path in paths]
+    scores = score_paths(
         instruments.student,
         state.prompt_ids,
         views,
-        path.token_ids,
+        [path.token_ids for path in paths],
         instruments.scored_objectives,
         warp=instruments.warp,
         threshold=instruments.config.candidate_threshold,
-        listed=None if frozen is None else frozen.candidates,
+        listed=[None if one is None else one.candidates for one in frozen],
     )
-    scored = len(path.token_ids) * (1 + len(views))
-    return {"scored_tokens": scored, "arrays": encode_arrays(scores.arrays())}
+    scored = sum(len(path.token_ids) for path in paths) * (1 + len(views))
+    return {"scored_tokens": scored, "arrays": [encode_arrays(found.arrays()) for found in scores]}
 
 
 def _sample_branches(

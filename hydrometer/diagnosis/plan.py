@@ -12,7 +12,7 @@ from hydrometer.models import torch_threads
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.rounds import round_size
 from hydrometer.sampling import SampleRequest, rollout_seed
-from hydrometer.teachers import TeacherView, score_path
+from hydrometer.teachers import TeacherView, score_paths
 from hydrometer.types import Question
 
 _QUESTIONS = 3
@@ -104,11 +104,11 @@ def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
     start = time.monotonic()
     pairs = 0
     for number, prompt in enumerate(prompts):
-        scores = score_path(
+        [scores] = score_paths(
             student,
             prompt,
             [TeacherView(teacher.name, teacher.model, prompt) for teacher in instruments.teachers],
-            drawn[number * each].token_ids,
+            [drawn[number * each].token_ids],
             instruments.scored_objectives,
             warp=instruments.warp,
             threshold=config.candidate_threshold,

@@ -7,7 +7,7 @@ from hydrometer.models.score_cache import ScoreCache, open_score_cache
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
-from hydrometer.models.walking import positions_per_block, walk_logits
+from hydrometer.models.walking import positions_per_block, walk_each, walk_logits
 
 __all__ = [
     "FAMILY",
@@ -26,6 +26,7 @@ __all__ = [
     "read_family_card",
     "torch_threads",
     "uncached",
+    "walk_each",
     "walk_logits",
     "warp_logprobs",
 ]

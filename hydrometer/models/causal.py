@@ -62,6 +62,15 @@ class CausalModel(Protocol):
 
 
 @runtime_checkable
+class ScoresTogether(Protocol):
+    """A model that computes a prompt once for several responses to it."""
+
+    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
+        """What `CausalModel.score` gives for each of them."""
+        ...
+
+
+@runtime_checkable
 class Cached(Protocol):
     """A model whose scores may come from a score cache."""
 

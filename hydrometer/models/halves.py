@@ -18,9 +18,11 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from hydrometer.matmul import fast_matmul
+from hydrometer.models.rows import join_rows
+from hydrometer.models.tree_pass import predicting_states
 
-_PASS_TOKENS = 4096
-"""Tokens fed at a time; a longer text goes over a key-value cache."""
+PASS_TOKENS = 4096
+"""Tokens of one pass; a longer text goes over a key-value cache."""
 _TRIED_TOKENS = 6
 _KNOWN: WeakKeyDictionary[PreTrainedModel, bool] = WeakKeyDictionary()
 
@@ -34,33 +36,25 @@ class _Answer(BaseModelOutputWithPast):
 
 
 @torch.inference_mode()
-def predicting_states(
-    network: PreTrainedModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
+def response_states(
+    network: PreTrainedModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
 ) -> Float[Tensor, "token width"]:
-    """The last hidden states that predict the response tokens; neither part is empty."""
-    inputs = torch.tensor([*prompt_ids, *response_ids[:-1]], device=network.device)[None]
-    if inputs.shape[1] <= _PASS_TOKENS:
-        states = network.base_model(input_ids=inputs, use_cache=False).last_hidden_state[0]
-        return states[-len(response_ids) :].clone()
+    """The last hidden states that predict the tokens of responses to one prompt, response after response.
+
+    Several responses share one pass, in which the prompt and all else that they begin with is computed once.
+    """
+    if len(responses) > 1 or len(prompt_ids) + len(responses[0]) <= PASS_TOKENS:
+        return predicting_states(
+            network, join_rows([prompt_ids] * len(responses), responses, device=network.device)
+        ).clone()
     cache = DynamicCache()
     parts = [
         network.base_model(input_ids=part, past_key_values=cache, use_cache=True).last_hidden_state[0]
-        for part in inputs.split(_PASS_TOKENS, dim=1)
+        for part in torch.tensor([*prompt_ids, *responses[0][:-1]], device=network.device)[None].split(
+            PASS_TOKENS, dim=1
+        )
     ]
-    return torch.cat(parts)[-len(response_ids) :].clone()
-
-
-@torch.inference_mode()
-def padded_states(
-    network: PreTrainedModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
-) -> Float[Tensor, "token width"]:
-    """The same of several responses to one prompt, in one pass and one after another."""
-    longest = max(map(len, responses))
-    # what stands right of a response is padding, which a causal model does not see from the left
-    rows = [[*prompt_ids, *response, *[0] * (longest - len(response))][:-1] for response in responses]
-    states = network.base_model(input_ids=torch.tensor(rows, device=network.device), use_cache=False).last_hidden_state
-    first = len(prompt_ids) - 1
-    return torch.cat([row[first : first + len(own)] for row, own in zip(states, responses, strict=True)])
+    return torch.cat(parts)[-len(responses[0]) :].clone()
 
 
 @torch.inference_mode()
@@ -85,7 +79,7 @@ def _agrees(network: PreTrainedModel) -> bool:
     ids = list(range(min(_TRIED_TOKENS, network.config.get_text_config().vocab_size)))
     expected = network(input_ids=torch.tensor([ids], device=network.device), use_cache=False).logits[0]
     try:
-        found = logits_of(network, predicting_states(network, ids[:1], [*ids[1:], 0]))
+        found = logits_of(network, response_states(network, ids[:1], [[*ids[1:], 0]]))
     except Exception:  # networks fail in their own ways on an answer that they do not know
         return False
     return found.shape == expected.shape and bool(torch.allclose(found, expected, rtol=1e-4, atol=1e-4))

@@ -20,7 +20,7 @@ from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk, Warp, warp_logprobs
 from hydrometer.models.checkpoints import first_line, read_checkpoint
 from hydrometer.models.conventions import Conventions
-from hydrometer.models.halves import comes_apart, logits_of, padded_states, predicting_states
+from hydrometer.models.halves import PASS_TOKENS, comes_apart, logits_of, response_states
 from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
 from hydrometer.models.score_cache import Row, ScoreCache
 from hydrometer.models.specs import parse_model_spec
@@ -33,8 +33,6 @@ _CHUNK_BYTES = 24 << 20
 _CHUNK_BYTES_ON_GPU = 128 << 20
 _LEAST_ROWS = 32
 """With fewer rows the output layer spends its time on reading its weights."""
-_BATCH_TOKENS = 4096
-"""Of prompts and responses in one pass of `sampled_logprobs`."""
 
 
 class TransformersModel:
@@ -150,19 +148,21 @@ class TransformersModel:
         Raises:
             ValueError: there is no prompt, so nothing predicts the first response token.
         """
+        [chunks] = self.score_each(prompt_ids, [response_ids])
+        yield from chunks
+
+    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
+        """See `ScoresTogether`; raises as `score` does. Memory: hidden states of all, and one chunk of logits."""
         if not prompt_ids:
             raise ValueError(f"'{self.spec}': a response cannot be scored without a prompt")
-        if not response_ids:
-            return
         if not comes_apart(self.network):
-            yield from self._score_whole(prompt_ids, response_ids)
-            return
-        states = self.recall(
-            "alone",
-            [(prompt_ids, response_ids)],
-            lambda: predicting_states(self.network, prompt_ids, response_ids),
-        )
-        yield from self._chunks(states)
+            return [self._score_whole(prompt_ids, response) for response in responses]
+        states: list[Tensor] = []
+        for group in _group(prompt_ids, responses):
+            rows = [(prompt_ids, response) for response in group]
+            found = self.recall("scores", rows, lambda group=group: response_states(self.network, prompt_ids, group))
+            states += found.split([len(response) for response in group])
+        return [self._chunks(own) for own in states]
 
     def _chunks(self, states: Float[Tensor, "token width"]) -> Iterator[LogitsChunk]:
         chunk = self._rows_per_chunk()
@@ -211,39 +211,9 @@ class TransformersModel:
     def sampled_logprobs(
         self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
     ) -> list[Float64[np.ndarray, " token"]]:
-        """Log-probability (nats) of every token of responses to one prompt, many at a time; -inf outside a nucleus."""
-        found: dict[int, np.ndarray] = {}
-        order = sorted((i for i in range(len(responses)) if responses[i]), key=lambda i: len(responses[i]))
-        is_halved = comes_apart(self.network)
-        while order:
-            width = len(prompt_ids) + len(responses[order[-1]])
-            size = max(1, _BATCH_TOKENS // width) if is_halved else 1
-            group = order[-size:]
-            del order[-size:]
-            drawn = self._drawn_logprobs(prompt_ids, [responses[i] for i in group], warp)
-            ends = np.cumsum([len(responses[i]) for i in group])[:-1]
-            found |= dict(zip(group, np.split(drawn, ends), strict=True))
-        return [found.get(i, np.zeros(0)) for i in range(len(responses))]
-
-    def _drawn_logprobs(
-        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
-    ) -> Float64[np.ndarray, " token"]:
-        """Of the tokens of some responses, one after another."""
-        tokens = torch.tensor([token for response in responses for token in response], device=self.device)
-        parts = []
-        for chunk in self._score_together(prompt_ids, responses):
-            own = tokens[chunk.start : chunk.start + len(chunk.logits), None]
-            parts.append(warp_logprobs(chunk.logits, warp).gather(-1, own)[:, 0].double().cpu().numpy())
-        return np.concatenate(parts)
-
-    def _score_together(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> Iterator[LogitsChunk]:
-        """`score` of responses to one prompt in one pass, where the network comes apart; else of the only one."""
-        if len(responses) == 1:
-            yield from self.score(prompt_ids, responses[0])
-            return
-        rows = [(prompt_ids, response) for response in responses]
-        states = self.recall("one prompt", rows, lambda: padded_states(self.network, prompt_ids, responses))
-        yield from self._chunks(states)
+        """Log-probability (nats) of every token of responses to one prompt; -inf outside a nucleus."""
+        each = self.score_each(prompt_ids, responses)
+        return [_drawn(chunks, response, warp) for chunks, response in zip(each, responses, strict=True)]
 
     @torch.inference_mode()
     def _last_logits(
@@ -252,6 +222,28 @@ class TransformersModel:
         """Float32 logits after the last `count` of the inputs, which follow those in the cache and join them."""
         output = self.network(input_ids=inputs, past_key_values=cache, use_cache=True, logits_to_keep=count)
         return output.logits[0, :, : self.vocab_size].float()
+
+
+def _group(prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Responses that fit a pass together, in their order."""
+    group: list[Sequence[int]] = []
+    tokens = 0
+    for response in responses:
+        if group and tokens + len(response) > PASS_TOKENS:
+            yield group
+            group = []
+        tokens = (tokens if group else len(prompt_ids)) + len(response)
+        group.append(response)
+    if group:
+        yield group
+
+
+def _drawn(chunks: Iterator[LogitsChunk], response: Sequence[int], warp: Warp) -> Float64[np.ndarray, " token"]:
+    parts = [np.zeros(0)]
+    for start, logits in chunks:
+        own = torch.tensor(response[start : start + len(logits)], device=logits.device)[:, None]
+        parts.append(warp_logprobs(logits, warp).gather(-1, own)[:, 0].double().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def load_model(

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from hydrometer.models.causal import CausalModel
+from hydrometer.models.causal import CausalModel, LogitsChunk, ScoresTogether
 
 _BLOCK_ELEMENTS = 1 << 18
 """Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
@@ -16,11 +16,21 @@ _BLOCK_ELEMENTS_ON_GPU = 1 << 24
 def walk_logits(
     model: CausalModel, prompt_ids: Sequence[int], response_ids: Sequence[int]
 ) -> Iterator[Float[Tensor, "block vocab"]]:
-    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together.
+    """Logits in blocks whose size depends on device and shared vocabulary only, so that all models step together."""
+    return _in_blocks(model.score(prompt_ids, response_ids))
 
-    A chunk is forgotten before the model makes the next one; no block is a view of it.
-    """
-    chunks = model.score(prompt_ids, response_ids)
+
+def walk_each(
+    model: CausalModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
+) -> list[Iterator[Float[Tensor, "block vocab"]]]:
+    """The same for several responses to one prompt, which is computed once where the model can do that."""
+    if isinstance(model, ScoresTogether):
+        return [_in_blocks(chunks) for chunks in model.score_each(prompt_ids, responses)]
+    return [walk_logits(model, prompt_ids, response) for response in responses]
+
+
+def _in_blocks(chunks: Iterator[LogitsChunk]) -> Iterator[Float[Tensor, "block vocab"]]:
+    """A chunk is forgotten before the model makes the next one; no block is a view of it."""
     rest: Tensor | None = None
     while (chunk := next(chunks, None)) is not None:
         logits = chunk.logits if rest is None else torch.cat([rest, chunk.logits])

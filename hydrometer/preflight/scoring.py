@@ -10,7 +10,7 @@ from hydrometer.models import CausalModel, Conventional, Warp
 from hydrometer.objectives import Objective
 from hydrometer.preflight.findings import Finding
 from hydrometer.preflight.subjects import Dtype, Sample, Subjects, longest, read_logprobs
-from hydrometer.teachers import TeacherView, build_teacher_prompt, parse_context, score_path
+from hydrometer.teachers import TeacherView, build_teacher_prompt, parse_context, score_paths
 from hydrometer.types import Question
 
 _TEXT_TOKENS = 12
@@ -71,8 +71,8 @@ def check_temperature(subjects: Subjects, name: str, model: CausalModel, samples
     if not ids:
         return Finding("note", check, name, "no probe response has a token to score")
     views = [TeacherView(name, model, prompt)]
-    scores = score_path(
-        subjects.student, prompt, views, ids, (), warp=subjects.warp._replace(top_p=1.0), threshold=0.02
+    [scores] = score_paths(
+        subjects.student, prompt, views, [ids], (), warp=subjects.warp._replace(top_p=1.0), threshold=0.02
     )
     expected = [
         (read_logprobs(side, prompt, ids) / temperature).log_softmax(-1).numpy()[scores.position, scores.token_id]
@@ -178,7 +178,7 @@ def _norms(
     warp: Warp,
 ) -> dict[str, float]:
     # a nucleus is the student's alone, so with one the two sides differ by intent
-    scores = score_path(model, prompt, [view], ids, objectives, warp=warp._replace(top_p=1.0), threshold=0.02)
+    [scores] = score_paths(model, prompt, [view], [ids], objectives, warp=warp._replace(top_p=1.0), threshold=0.02)
     most = np.sqrt(scores.full_norm_squared[0]).max(axis=-1)
     return {objective.name: float(norm) for objective, norm in zip(objectives, most, strict=True)}
 

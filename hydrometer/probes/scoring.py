@@ -13,7 +13,7 @@ import torch
 from hydrometer.artifacts import build_table
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.dynamics import TokenStats, compute_token_stats, join_stats
-from hydrometer.models import walk_logits, warp_logprobs
+from hydrometer.models import walk_each, warp_logprobs
 from hydrometer.probes.responses import Sitting, Written
 from hydrometer.probes.showing import Shown
 from hydrometer.runs.rollouts import Asked
@@ -72,9 +72,10 @@ def _score(sitting: Sitting, asked: Asked, views: Mapping[str, Asked], rollouts:
     bench = sitting.bench
     models = {teacher.name: teacher.model for teacher in bench.teachers}
     parts: dict[str, list[TokenStats]] = {name: [] for name in views}
-    for rollout in rollouts:
-        walks = [walk_logits(bench.student.model, asked.prompt_ids, rollout.token_ids)]
-        walks += [walk_logits(models[name], view.prompt_ids, rollout.token_ids) for name, view in views.items()]
+    sides = [(bench.student.model, asked), *((models[name], view) for name, view in views.items())]
+    responses = [rollout.token_ids for rollout in rollouts]
+    each = [walk_each(model, side.prompt_ids, responses) for model, side in sides]
+    for rollout, *walks in zip(rollouts, *each, strict=True):
         start = 0
         for student, *teachers in zip(*walks, strict=True):
             p = warp_logprobs(student, bench.warp)

@@ -5,7 +5,7 @@ from hydrometer.teachers.demonstrations import usable_demonstrations
 from hydrometer.teachers.filler import blank_text
 from hydrometer.teachers.log_ratios import response_log_ratios
 from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
-from hydrometer.teachers.scoring import ListedCandidates, PathScores, TeacherView, score_path
+from hydrometer.teachers.scoring import ListedCandidates, PathScores, TeacherView, score_paths
 from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
 from hydrometer.teachers.summaries import Summary, request_summary, screen_summary
 from hydrometer.teachers.templates import TemplateFile, find_slots, read_templates
@@ -33,7 +33,7 @@ __all__ = [
     "read_templates",
     "request_summary",
     "response_log_ratios",
-    "score_path",
+    "score_paths",
     "screen_summary",
     "shown_demonstrations",
     "usable_demonstrations",

@@ -1,6 +1,6 @@
-"""What the student and every teacher say at each token of one response, reduced to what the analysis needs.
+"""What the student and every teacher say at each token of a response, reduced to what the analysis needs.
 
-All models walk the response together, a bounded block of positions at a time. Full-vocabulary quantities (fields,
+All models walk a response together, a bounded block of positions at a time. Full-vocabulary quantities (fields,
 norms, divergences, ranks, masses) are formed inside the block in float64 and only their values at candidates are kept,
 so no full-vocabulary array outlives its block. A candidate is a token with p or any teacher's q above the threshold,
 or one of those that are listed instead.
@@ -8,7 +8,7 @@ or one of those that are listed instead.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import ClassVar, NamedTuple
 
@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
-from hydrometer.models import CausalModel, Warp, positions_per_block, walk_logits, warp_logprobs
+from hydrometer.models import CausalModel, Warp, positions_per_block, walk_each, warp_logprobs
 from hydrometer.objectives import Objective
 
 
@@ -77,18 +77,18 @@ class PathScores:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def score_path(
+def score_paths(
     student: CausalModel,
     student_prompt_ids: Sequence[int],
     teachers: Sequence[TeacherView],
-    response_ids: Sequence[int],
+    responses: Sequence[Sequence[int]],
     objectives: Sequence[Objective],
     *,
     warp: Warp,
     threshold: float,
-    listed: ListedCandidates | None = None,
-) -> PathScores:
-    """Score one response under the student and every teacher.
+    listed: Sequence[ListedCandidates | None] | None = None,
+) -> list[PathScores]:
+    """Score responses to one question under the student and every teacher.
 
     The student's distribution is warped as it was sampled; the temperature applies to teachers too, top-p does not.
 
@@ -96,14 +96,28 @@ def score_path(
         student: gives p.
         student_prompt_ids: its prompt.
         teachers: give q, each from its own prompt and the same response ids.
-        response_ids: the analysed response.
+        responses: the analysed responses.
         objectives: whose fields are evaluated (they may need teacher log-probabilities only).
-        warp: how the response was sampled.
+        warp: how the responses were sampled.
         threshold: probability above which a token is a candidate.
-        listed: the candidates, instead of those above the threshold.
+        listed: of each response the candidates, instead of those above the threshold (None).
     """
-    walks = [walk_logits(student, student_prompt_ids, response_ids)]
-    walks += [walk_logits(view.model, view.prompt_ids, response_ids) for view in teachers]
+    views = [(student, student_prompt_ids), *((view.model, view.prompt_ids) for view in teachers)]
+    walks = [walk_each(model, prompt_ids, responses) for model, prompt_ids in views]
+    return [
+        _score_together(own, response, objectives, warp, threshold, None if listed is None else listed[number])
+        for number, (response, *own) in enumerate(zip(responses, *walks, strict=True))
+    ]
+
+
+def _score_together(
+    walks: Sequence[Iterator[Float[Tensor, "block vocab"]]],
+    response_ids: Sequence[int],
+    objectives: Sequence[Objective],
+    warp: Warp,
+    threshold: float,
+    listed: ListedCandidates | None,
+) -> PathScores:
     joined: defaultdict[str, _Blocks] = defaultdict(_Blocks)
     start = 0
     for student_logits, *teacher_logits in zip(*walks, strict=True):

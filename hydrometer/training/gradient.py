@@ -18,16 +18,16 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
+from hydrometer.models.rows import Rows, join_rows
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import predicting_states
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
 from hydrometer.training.micro_batches import split_rows
 from hydrometer.training.networks import read_head, recomputing
 from hydrometer.training.responses import Exercise
-from hydrometer.training.rows import Rows, join_rows
 from hydrometer.training.sharding import Holding
 from hydrometer.training.teaching import Seat
 from hydrometer.training.token_sheet import Joined, TokenSheet, token_keys
-from hydrometer.training.tree_pass import predicting_states
 from hydrometer.training.weighing import SignColumns, Signs, compute_signs, split_signs
 
 Observe = Callable[[Tensor, slice, Tensor, Tensor | None], None]

@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from transformers import PreTrainedModel
 
-from hydrometer.training.tree_pass import takes_trees
+from hydrometer.models.tree_pass import takes_trees
 
 _TOKENS_CPU = 1 << 11
 """Larger blocks take a third more time there: their memory is fresh, and out of the cache, every time."""

@@ -20,10 +20,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from hydrometer.errors import SpecError
 from hydrometer.models.attention import attention_by
+from hydrometer.models.rows import join_rows
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import predicting_states
 from hydrometer.objectives.fused import Head
-from hydrometer.training.rows import join_rows
-from hydrometer.training.tree_pass import predicting_states
 
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.05}
 """Largest difference of a logit between both ways; the two round alike, so that a missing step shows as far more."""

@@ -25,8 +25,8 @@ from transformers import PreTrainedModel
 
 from hydrometer.errors import SpecError
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import takes_trees
 from hydrometer.training.networks import layers_of
-from hydrometer.training.tree_pass import takes_trees
 
 
 @runtime_checkable

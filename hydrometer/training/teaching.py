@@ -16,12 +16,12 @@ from peft import PeftModel
 from torch import Tensor
 
 from hydrometer.models import ScoreCache
+from hydrometer.models.rows import join_rows
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import predicting_states, takes_trees
 from hydrometer.runs.teachers import Teacher
 from hydrometer.teachers import TeacherPrompt, blank_text, build_teacher_prompt
 from hydrometer.training.networks import freeze_copy, without_adapter
-from hydrometer.training.rows import join_rows
-from hydrometer.training.tree_pass import predicting_states, takes_trees
 from hydrometer.types import Question, Rollout
 
 

@@ -170,7 +170,7 @@ def test_scoring_a_long_response_needs_memory_for_blocks_only() -> None:
         from hydrometer.models import Warp
         from hydrometer.models.causal import LogitsChunk
         from hydrometer.sampling import ScriptedModel
-        from hydrometer.teachers import TeacherView, score_path
+        from hydrometer.teachers import TeacherView, score_paths
 
         torch.set_num_threads(1)
         VOCAB, LENGTH = 8192, 4096
@@ -187,7 +187,7 @@ def test_scoring_a_long_response_needs_memory_for_blocks_only() -> None:
 
         def peak(length):
             views = [TeacherView("t", teacher, (1,))]
-            found = score_path(student, (1,), views, [5] * length, made, warp=Warp(), threshold=0.02)
+            [found] = score_paths(student, (1,), views, [[5] * length], made, warp=Warp(), threshold=0.02)
             assert found.entropy.shape == (length,) and np.isfinite(found.entropy).all()
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 

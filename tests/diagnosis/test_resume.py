@@ -245,12 +245,12 @@ def test_an_empty_or_missing_folder_can_be_resumed(unbroken: dict[str, Any], tmp
 def test_run_json_tells_how_the_run_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(corridor, "score_path", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(corridor, "score_paths", lambda *args, **options: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run_world(folder, **SETTINGS)
     assert read_json(folder / "run.json")["status"] == "interrupted"
     with monkeypatch.context() as patch:
-        patch.setattr(corridor, "score_path", lambda *args, **options: 1 / 0)
+        patch.setattr(corridor, "score_paths", lambda *args, **options: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             run_world(folder, **SETTINGS, resume=True)
     assert read_json(folder / "run.json")["status"] == "failed"

@@ -185,7 +185,7 @@ def test_out_of_memory_names_the_option_and_keeps_what_was_paid_for(
         raise failure
 
     with monkeypatch.context() as patch:
-        patch.setattr("hydrometer.diagnosis.corridor.score_path", fail)
+        patch.setattr("hydrometer.diagnosis.corridor.score_paths", fail)
         with pytest.raises(MemoryLimitError, match=r"Out of memory .*--batch-size.*--resume"):
             run_world(tmp_path / "run", **TINY)
     run = run_world(tmp_path / "run", **TINY, resume=True)
@@ -196,7 +196,7 @@ def test_other_runtime_errors_stay_bugs(tmp_path: Path, monkeypatch: pytest.Monk
     def fail(*args: Any, **options: Any) -> Any:
         raise RuntimeError("expected a contiguous memory format")
 
-    monkeypatch.setattr("hydrometer.diagnosis.corridor.score_path", fail)
+    monkeypatch.setattr("hydrometer.diagnosis.corridor.score_paths", fail)
     with pytest.raises(RuntimeError, match="contiguous"):
         run_world(tmp_path / "run", **TINY)
 

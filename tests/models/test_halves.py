@@ -16,7 +16,7 @@ from transformers import (
 )
 
 from hydrometer.models import Warp
-from hydrometer.models.halves import comes_apart, logits_of, padded_states, predicting_states
+from hydrometer.models.halves import comes_apart, logits_of, response_states
 from hydrometer.models.transformers_model import TransformersModel
 
 PROMPT, RESPONSE = ids("work it out"), ids("a b. c d e?|")
@@ -93,11 +93,11 @@ def test_a_network_that_does_more_after_its_body_is_left_whole():
 
 def test_the_body_is_itself_again_after_the_logits():
     model = new_model()
-    states = predicting_states(model.network, PROMPT, RESPONSE)
+    states = response_states(model.network, PROMPT, [RESPONSE])
     body = model.network.base_model
     logits_of(model.network, states)
     assert "forward" not in vars(body)
-    torch.testing.assert_close(predicting_states(model.network, PROMPT, RESPONSE), states, rtol=0, atol=0)
+    torch.testing.assert_close(response_states(model.network, PROMPT, [RESPONSE]), states, rtol=0, atol=0)
     vars(body)["forward"] = mine = body.forward  # somebody else's, as device maps put there
     logits_of(model.network, states)
     assert vars(body)["forward"] is mine
@@ -106,6 +106,6 @@ def test_the_body_is_itself_again_after_the_logits():
 def test_responses_in_one_pass_have_the_states_that_they_have_alone():
     network = tiny_model().network
     responses = [RESPONSE, RESPONSE[:2], RESPONSE[:7]]
-    together = padded_states(network, PROMPT, responses)
-    alone = torch.cat([predicting_states(network, PROMPT, response) for response in responses])
+    together = response_states(network, PROMPT, responses)
+    alone = torch.cat([response_states(network, PROMPT, [response]) for response in responses])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)

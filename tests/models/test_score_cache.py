@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -140,9 +140,16 @@ def test_a_vocabulary_that_is_cut_uses_the_same_states(tmp_path: Path):
     assert counts(model) == (len(RESPONSE), 0)
 
 
-def test_precision_of_matrix_products_is_a_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.fixture
+def other_precision() -> Iterator[str]:
+    before = torch.get_float32_matmul_precision()
+    yield "medium" if before == "highest" else "highest"
+    torch.set_float32_matmul_precision(before)
+
+
+def test_precision_of_matrix_products_is_a_part_of_the_key(tmp_path: Path, other_precision: str):
     logits(cached(tmp_path))
-    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    torch.set_float32_matmul_precision(other_precision)
     model = cached(tmp_path)
     logits(model)
     assert counts(model) == (0, len(RESPONSE))

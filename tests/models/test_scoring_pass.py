@@ -7,6 +7,7 @@ from tiny_models import VOCAB, ids, new_model, tiny_model
 
 from hydrometer.models import halves, transformers_model
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import takes_trees
 
 PROMPT = ids("work it out")
 RESPONSE = ids("a b. c d e?|")
@@ -72,7 +73,7 @@ def test_a_text_that_is_too_long_for_one_pass_goes_over_a_cache(kind: str, most:
     hook = model.network.base_model.register_forward_pre_hook(
         lambda _module, _args, kwargs: fed.append(kwargs["input_ids"].shape[1]), with_kwargs=True
     )
-    monkeypatch.setattr(halves, "_PASS_TOKENS", most)
+    monkeypatch.setattr(halves, "PASS_TOKENS", most)
     parts = scored(model, PROMPT, RESPONSE)
     hook.remove()
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-4)
@@ -110,10 +111,40 @@ def test_prompt_and_response_are_computed_once_however_small_the_chunks(
     model = new_model()
     hold(monkeypatch, 3)
     fed: list[int] = []
+    takes_trees(model.network)  # which is tried once
     model.network.base_model.embed_tokens.register_forward_pre_hook(lambda _module, args: fed.append(args[0].shape[1]))
     scored(model, PROMPT, RESPONSE)
     assert fed == ([len(PROMPT) + len(RESPONSE) - 1] if is_halved else [len(PROMPT) - 1, 3, 3, 3, 3])
     assert sum(fed) == len(PROMPT) + len(RESPONSE) - 1
+
+
+@pytest.mark.parametrize("most", [4096, 30])
+def test_responses_to_one_prompt_are_scored_as_each_would_be_alone(
+    model: TransformersModel, is_halved: bool, most: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(transformers_model, "PASS_TOKENS", most)
+    hold(monkeypatch, 5)
+    responses = [RESPONSE, ids("a b. z"), RESPONSE[:7], (), ids("?"), RESPONSE]
+    for response, chunks in zip(responses, model.score_each(PROMPT, responses), strict=True):
+        logits = [chunk.logits for chunk in chunks]
+        if response:
+            torch.testing.assert_close(torch.cat(logits), scored(model, PROMPT, response), rtol=0, atol=1e-4)
+        else:
+            assert not logits
+
+
+def test_a_prompt_is_computed_once_for_all_responses_that_fit_a_pass(monkeypatch: pytest.MonkeyPatch):
+    model = new_model()
+    scored(model, PROMPT, RESPONSE)  # what is tried once is tried
+    fed: list[int] = []
+    model.network.base_model.embed_tokens.register_forward_pre_hook(lambda _module, args: fed.append(args[0].shape[1]))
+    responses = [ids("abc|"), ids("abd|"), ids("xyz|"), ids("w|")]
+    model.score_each(PROMPT, responses)
+    assert fed == [len(PROMPT) + len("abc") + len("d") + len("xyz") + len("w")]  # "ab" once; the last is no input
+    fed.clear()
+    monkeypatch.setattr(transformers_model, "PASS_TOKENS", len(PROMPT) + 8)
+    model.score_each(PROMPT, responses)
+    assert fed == [len(PROMPT) + len("abc") + len("d"), len(PROMPT) + len("xyz") + len("w")]
 
 
 def test_scores_carry_no_graph_and_inference_mode_stays_inside():

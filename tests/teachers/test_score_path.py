@@ -15,7 +15,7 @@ from hydrometer.models import Warp, transformers_model, walking
 from hydrometer.models.causal import LogitsChunk
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling import ScriptedModel
-from hydrometer.teachers import PathScores, TeacherView, score_path, scoring
+from hydrometer.teachers import PathScores, TeacherView, score_paths, scoring
 
 PROMPT = ids("add up")
 RESPONSE = ids("a b c.|")
@@ -48,7 +48,8 @@ def score(
     threshold: float = 0.02,
 ) -> PathScores:
     made = [objectives.parse(name) for name in names]
-    return score_path(student, PROMPT, teachers, response, made, warp=warp, threshold=threshold)
+    [found] = score_paths(student, PROMPT, teachers, [response], made, warp=warp, threshold=threshold)
+    return found
 
 
 def check(found: PathScores, student: Model, teachers: Sequence[TeacherView], **changes: Any) -> None:
@@ -81,9 +82,9 @@ class LateTeacher:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
-        [chunk] = self.inner.score(prompt_ids, response_ids)
-        yield LogitsChunk(0, torch.cat([chunk.logits[:1], chunk.logits[:-1]]))
+    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
+        each = [torch.cat([chunk.logits for chunk in self.inner.score(prompt_ids, ids)]) for ids in responses]
+        return [iter([LogitsChunk(0, torch.cat([logits[:1], logits[:-1]]))]) for logits in each]
 
 
 def test_a_shift_by_one_position_is_noticed(teachers: list[TeacherView]):

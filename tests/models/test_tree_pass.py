@@ -7,10 +7,10 @@ import torch
 from tiny_models import build_network
 from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, PreTrainedModel
 
+from hydrometer.models.rows import join_rows
+from hydrometer.models.tree_pass import predicting_states, takes_trees
 from hydrometer.training import micro_batches
 from hydrometer.training.micro_batches import split_rows
-from hydrometer.training.rows import join_rows
-from hydrometer.training.tree_pass import predicting_states, takes_trees
 
 PROMPTS = [(5, 6, 7), (5, 6, 7), (5, 6, 8, 9), (4,), (5, 6, 7)]
 RESPONSES = [(10, 11, 12), (10, 13), (10, 11), (5, 6, 7, 8, 9, 10), (10, 11, 14, 15)]

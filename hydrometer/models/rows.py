@@ -2,7 +2,7 @@
 
 Rows that begin alike (with a system prompt, with the question that several rollouts answer) share what they begin with:
 a node is a distinct prefix, and its hidden state is made once, whatever the number of rows that it stands in (see
-`hydrometer.training.tree_pass`).
+`hydrometer.models.tree_pass`).
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hydrometer.models.attention import attention_by
-from hydrometer.training.rows import Rows, join_rows
+from hydrometer.models.rows import Rows, join_rows
 
 _ALONG_ROWS = "hydrometer_along_rows"
 _TOLERANCE = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}

@@ -68,7 +68,7 @@ class FixedPrompts:
     def questions(self, split: Literal["train", "diagnose", "test"]) -> Sequence[Question]:
         """The same in every split."""
         return [
-            Question(str(i), self.name, (Message("user", PROMPTS[i % len(PROMPTS)]),), answer="")
+            Question(str(i), self.name, (Message("user", PROMPTS[i % len(PROMPTS)]),), answer="none")
             for i in range(self.count)
         ]
 

@@ -85,7 +85,7 @@ class Trainer:
         """What a checkpoint has to hold, each whole; all processes go through all of them."""
         average = self.shop.average
         for name, part in (self.optimiser.tensors() | ({} if average is None else average.tensors())).items():
-            yield name, whole_tensor(part)
+            yield name, whole_tensor(part).cpu()  # one at a time: an accelerator need not hold them all
 
     @torch.no_grad()
     def restore(self, saved: dict[str, torch.Tensor]) -> None:

@@ -20,6 +20,9 @@ from typing import NamedTuple
 _FLAGS = "--teacher expert=bundled:expert --teacher self+answer --teacher self+empty:answer --rollouts 16 --visits 8"
 _FLAGS += " --min-visits 8 --no-check --quiet"
 
+_WRITING = "tables, summary and report"
+"""A line of what `--profile` prints."""
+
 
 class Cost(NamedTuple):
     """Of one run."""
@@ -78,8 +81,8 @@ def _run(questions: int) -> Cost:
         if status:
             raise RuntimeError(told[-2000:])
         cost = json.loads((out / "summary.json").read_text())["cost"]
-    line = next(line for line in told.splitlines() if line.startswith("tables, summary and report"))
-    writing = float(line.removeprefix("tables, summary and report").split()[0])
+    line = next(line for line in told.splitlines() if line.startswith(_WRITING + "  "))
+    writing = float(line.removeprefix(_WRITING).split()[0])
     return Cost(
         questions,
         cost["rollouts"],

@@ -1,6 +1,6 @@
 """Branch rollouts of a question: thousands of them, kept as compressed columns so that memory hardly grows with them.
 
-A rollout takes a kilobyte as objects and about thirty bytes here. What the analysis needs of a branch, its visits and
+A rollout of 45 tokens takes a kilobyte as objects and about sixty bytes here. What the analysis needs of a branch, its visits and
 outcomes, is in the prefix tree; the rollout itself is asked for by rewards to go and by the table of rollouts only.
 """
 

@@ -1,7 +1,8 @@
 """Branch rollouts of a question: thousands of them, kept as compressed columns so that memory hardly grows with them.
 
-A rollout of 45 tokens takes a kilobyte as objects and about sixty bytes here. What the analysis needs of a branch, its visits and
-outcomes, is in the prefix tree; the rollout itself is asked for by rewards to go and by the table of rollouts only.
+A rollout of 45 tokens takes a kilobyte as objects and about sixty bytes here. What the analysis needs of a branch, its
+visits and outcomes, is in the prefix tree; the rollout itself is asked for by rewards to go and by the table of
+rollouts only.
 """
 
 import io

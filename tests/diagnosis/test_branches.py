@@ -75,7 +75,7 @@ def test_the_file_holds_every_rollout_by_question_and_id_under_the_counted_gradi
         states.append(state)
     write_parts(tmp_path / "rollouts.parquet", pack_rollouts(states, "relaxed"))
     found = read_table(tmp_path / "rollouts.parquet")
-    assert dict(found.schema) == {name: dtype for name, dtype in TABLES["rollouts"].items()}
+    assert dict(found.schema) == dict(TABLES["rollouts"])
     given.sort(key=lambda pair: (pair[0].question_id, pair[0].rollout_id))
     assert found["question_id"].to_list() == [rollout.question_id for rollout, _ in given]
     assert found["rollout_id"].to_list() == [rollout.rollout_id for rollout, _ in given]

@@ -33,7 +33,9 @@ from hydrometer.alignment.study import Study
 
 REPLICATES = 200
 CHUNK = 50
-"""Pairs held at once."""
+"""Most pairs held at once."""
+CHUNK_SIGNS = 1 << 20
+"""Most signs held at once, where there are more rollouts than that allows for."""
 Influence = sparse.csr_array
 
 
@@ -85,8 +87,9 @@ def these_questions_intervals(
     n_rollouts = visit_log.select("question_id", "counted_rollout_id").n_unique()
     total = study.sums.sums.sum(0)
     drawn = []
-    for start in range(0, replicates, CHUNK):
-        size = min(CHUNK, replicates - start)
+    chunk = max(1, min(CHUNK, CHUNK_SIGNS // max(n_rollouts, 1)))
+    for start in range(0, replicates, chunk):
+        size = min(chunk, replicates - start)
         signs = rng.choice((-1.0, 1.0), size=(n_rollouts, size))
         drawn.append([replicate_sums(study, influences, side * signs) for side in (1.0, -1.0)])
     plus, minus = (np.concatenate(side) for side in zip(*drawn, strict=True))

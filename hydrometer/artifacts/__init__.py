@@ -9,6 +9,7 @@ from hydrometer.artifacts.run_folder import (
     read_table,
     refuse_used_folder,
     write_json,
+    write_parts,
     write_table,
     write_text,
 )
@@ -27,6 +28,7 @@ __all__ = [
     "read_table",
     "refuse_used_folder",
     "write_json",
+    "write_parts",
     "write_table",
     "write_text",
 ]

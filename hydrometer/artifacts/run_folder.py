@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,18 @@ def write_table(path: Path, frame: pl.DataFrame) -> None:
     """
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", statistics=True)
+    with translate_disk_errors(path):
+        _replace(path, buffer.getvalue())
+
+
+def write_parts(path: Path, parts: Sequence[bytes]) -> None:
+    """Replace a parquet file by the rows of others, which are streamed one after another.
+
+    Raises:
+        DiskError: the disk refuses.
+    """
+    buffer = io.BytesIO()
+    pl.scan_parquet([io.BytesIO(part) for part in parts]).sink_parquet(buffer, compression="zstd", statistics=True)
     with translate_disk_errors(path):
         _replace(path, buffer.getvalue())
 

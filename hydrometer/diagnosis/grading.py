@@ -3,7 +3,7 @@
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
-from hydrometer.types import Grades, Grading, VerifierFailure
+from hydrometer.types import Grading, VerifierFailure
 
 _UNPARSED_WORTH_SAYING = 0.1
 _DIFFERENCE_WORTH_SAYING = 0.05
@@ -36,21 +36,24 @@ _MEANS = {
 
 def _failures(found: Measurement) -> list[tuple[str, VerifierFailure]]:
     return found.pilot_failures + [
-        (state.question.question_id, grades.failure)
-        for state in found.states
-        for grades in _all_grades(state)
-        if grades.failure is not None
+        (state.question.question_id, failure) for state in found.states for failure in _failures_at(state)
     ]
 
 
-def _all_grades(state: QuestionState) -> list[Grades]:
-    """Of the rollouts by id, then of those that saw a context."""
-    return [grades for _, grades in sorted(state.grades.items())] + [drawn.grades for drawn in state.context_rollouts]
+def _failures_at(state: QuestionState) -> list[VerifierFailure]:
+    """Of the rollouts by id, then of branches, then of those that saw a context."""
+    own = [grades.failure for _, grades in sorted(state.grades.items())]
+    own += [*state.branches.failures, *(drawn.grades.failure for drawn in state.context_rollouts)]
+    return [failure for failure in own if failure is not None]
+
+
+def _count(state: QuestionState) -> int:
+    return len(state.grades) + len(state.branches) + len(state.context_rollouts)
 
 
 def explain_broken_verifier(found: Measurement) -> str | None:
     """The message where the verifier failed on every single response, else None."""
     failures = _failures(found)[len(found.pilot_failures) :]
-    if not failures or len(failures) < sum(len(_all_grades(state)) for state in found.states):
+    if not failures or len(failures) < sum(map(_count, found.states)):
         return None
     return explain_all_failed(failures)

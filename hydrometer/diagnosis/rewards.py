@@ -22,7 +22,7 @@ from hydrometer.runs.progress import Progress
 from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.success.candidates import CANDIDATE_KEY
 from hydrometer.teachers import response_log_ratios
-from hydrometer.types import COUNTED_KINDS, Rollout, RolloutKind
+from hydrometer.types import Rollout
 
 REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance")
 
@@ -31,13 +31,12 @@ def score_rewards(
     instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
 ) -> None:
     """Score rollouts under student and teachers, one round per question and batch: those that the run has a use for."""
-    kinds: tuple[RolloutKind, ...] = COUNTED_KINDS if instruments.needs_rewards else ("base",)
     if not instruments.needs_rewards and instruments.given is None:
         return
     size = round_size(instruments.student, instruments.config.max_response_tokens)
-    progress.stage("scoring responses", sum(len(state.of_kind(*kinds)) for state in states))
+    progress.stage("scoring responses", sum(_count(instruments, state) for state in states))
     for state in states:
-        counted = state.of_kind(*kinds)
+        counted = state.counted() if instruments.needs_rewards else state.of_kind("base")
         for start in range(0, len(counted), size):
             part = counted[start : start + size]
             key = [state.question.question_id, part[0].rollout_id, len(part), state.scored_teachers]
@@ -47,6 +46,10 @@ def score_rewards(
             for rollout, ratios in zip(part, np.split(joined, ends, axis=1), strict=True):
                 state.rewards_to_go[rollout.rollout_id] = ratios[:, ::-1].cumsum(axis=1)[:, ::-1]
             progress.advance(len(part))
+
+
+def _count(instruments: Instruments, state: QuestionState) -> int:
+    return len(state.of_kind("base")) + (len(state.branches) if instruments.needs_rewards else 0)
 
 
 def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Rollout]) -> Record:

@@ -27,6 +27,7 @@ from hydrometer.artifacts import (
     read_table,
     refuse_used_folder,
     write_json,
+    write_parts,
     write_table,
 )
 from hydrometer.credentials import refuse_secrets
@@ -39,7 +40,7 @@ from hydrometer.diagnosis.in_context import describe_truncation
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.provenance import describe_run
 from hydrometer.diagnosis.setup import Instruments, build_instruments
-from hydrometer.diagnosis.tables import build_tables
+from hydrometer.diagnosis.tables import build_tables, pack_rollouts
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
@@ -164,8 +165,10 @@ def _write_results(
 ) -> tuple[dict[str, Any], int]:
     """Write every file of a finished run; returns the summary and the number of eligible nodes."""
     tables, visit_log = build_tables(instruments, found)
+    write_parts(folder.path / "rollouts.parquet", pack_rollouts(found.states, instruments.config.grading))
     for name, table in tables.items():
-        write_table(folder.path / f"{name}.parquet", table)
+        if name != "rollouts":
+            write_table(folder.path / f"{name}.parquet", table)
     eligible_nodes = int(tables["nodes"]["eligible"].sum())
     summary = summarise(
         **{name: tables[name] for name in _SUMMARISED},

@@ -7,13 +7,14 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool
 
+from hydrometer.diagnosis.branches import Branches
 from hydrometer.diagnosis.given.rollouts import FrozenPath
 from hydrometer.models import CausalModel
 from hydrometer.runs.rollouts import Drawn, ask
 from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
 from hydrometer.success.tree import PrefixTree
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
-from hydrometer.types import COUNTED_KINDS, STUDENT, Grades, Question, Rollout, RolloutKind
+from hydrometer.types import STUDENT, Grades, Question, Rollout, RolloutKind
 
 
 @dataclass(slots=True)
@@ -26,7 +27,8 @@ class QuestionState:
     """Whether the student's prompt has opened a thought."""
     rollouts: dict[int, Rollout] = field(default_factory=dict)
     grades: dict[int, Grades] = field(default_factory=dict)
-    """By rollout id, under both gradings."""
+    """By rollout id, under both gradings; neither holds branches."""
+    branches: Branches = field(default_factory=Branches)
     sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Of the paths' tokens, from the pass that sampled them."""
     frozen: Mapping[int, FrozenPath] = field(default_factory=dict)
@@ -52,8 +54,12 @@ class QuestionState:
         self.tree = PrefixTree(self.question.question_id)
 
     def of_kind(self, *kinds: RolloutKind) -> list[Rollout]:
-        """Rollouts of these kinds by id."""
+        """Rollouts of these kinds by id; for branches see `counted`."""
         return [rollout for _, rollout in sorted(self.rollouts.items()) if rollout.kind in kinds]
+
+    def counted(self) -> list[Rollout]:
+        """Base rollouts and branches by id."""
+        return sorted([*self.of_kind("base"), *self.branches], key=lambda rollout: rollout.rollout_id)
 
     def demos(self, model: str = STUDENT) -> list[Rollout]:
         """Demonstration rollouts of the student or of a peer."""
@@ -76,10 +82,13 @@ class QuestionState:
 
     def add(self, rollout: Rollout, grades: Grades) -> None:
         """Take in a rollout; what is there before the tree has its paths is counted when it has them."""
-        self.rollouts[rollout.rollout_id] = rollout
-        self.grades[rollout.rollout_id] = grades
         self.next_rollout_id = max(self.next_rollout_id, rollout.rollout_id + 1)
-        if rollout.kind == "branch" and self.listed is not None:
+        if rollout.kind != "branch":
+            self.rollouts[rollout.rollout_id] = rollout
+            self.grades[rollout.rollout_id] = grades
+            return
+        self.branches.add(rollout, grades)
+        if self.listed is not None:
             self.tree.count(rollout)
 
     def grow_tree(self) -> None:
@@ -87,7 +96,7 @@ class QuestionState:
         paths = self.of_kind("path")
         for path in paths:
             self.tree.add_path(path)
-        for rollout in self.of_kind(*COUNTED_KINDS):
+        for rollout in self.counted():
             self.tree.count(rollout)
         self.listed = list_forcible(self.tree, [self._candidates(path) for path in paths])
 

@@ -10,6 +10,7 @@ from jaxtyping import Int64
 
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
+from hydrometer.diagnosis.branches import pack, rollout_rows
 from hydrometer.diagnosis.in_context import list_context_rollouts
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
@@ -44,14 +45,14 @@ def build_measured(instruments: Instruments, states: Sequence[QuestionState]) ->
 
 
 def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
-    """Every table by name, and the visit log."""
+    """Every table by name, and the visit log. `rollouts` is without branches (see `pack_rollouts`)."""
     nodes, candidates, teacher_scores, visit_log = build_measured(instruments, found.states)
     token_scores = _token_scores(instruments, found.states)
     names = [objective.name for objective in instruments.objectives]
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
     tables = {
         "questions": build_table("questions", _questions(found.states, instruments.config.grading)),
-        "rollouts": build_table("rollouts", _rollouts(found.states, instruments.config.grading)),
+        "rollouts": pl.concat([_rollouts(state, instruments.config.grading) for state in _ordered(found.states)]),
         "nodes": build_table("nodes", nodes),
         "candidates": build_table("candidates", candidates),
         "teacher_scores": build_table("teacher_scores", teacher_scores, extra=[f"field:{name}" for name in names]),
@@ -100,20 +101,18 @@ def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[s
     return rows
 
 
-def _rollouts(states: Sequence[QuestionState], grading: Grading) -> pl.DataFrame:
-    rollouts = [rollout for state in states for rollout in state.rollouts.values()]
-    columns = ("question_id", "rollout_id", "kind", "model", "parent_rollout_id", "forced_tokens")
-    columns += ("token_ids", "text", "score", "correct", "truncated")
-    grades = [state.grades[rollout_id] for state in states for rollout_id in state.rollouts]
-    return pl.DataFrame(
-        {name: [getattr(rollout, name) for rollout in rollouts] for name in columns}
-        | {
-            "parsed": [g.under(grading).parsed for g in grades],
-            "correct_strict": [g.strict.correct for g in grades],
-            "correct_relaxed": [g.relaxed.correct for g in grades],
-        },
-        schema_overrides={"token_ids": pl.List(pl.Int64), "parent_rollout_id": pl.Int64},
-    )
+def pack_rollouts(states: Sequence[QuestionState], grading: Grading) -> list[bytes]:
+    """The table of all rollouts, a compressed file for each question, in its order."""
+    return [pack(_rollouts(state, grading, [state.branches.rows()])) for state in _ordered(states)]
+
+
+def _ordered(states: Sequence[QuestionState]) -> list[QuestionState]:
+    return sorted(states, key=lambda state: state.question.question_id)
+
+
+def _rollouts(state: QuestionState, grading: Grading, more: Sequence[pl.DataFrame] = ()) -> pl.DataFrame:
+    own = rollout_rows([(rollout, state.grades[id_]) for id_, rollout in state.rollouts.items()])
+    return build_table("rollouts", pl.concat([own, *more]).with_columns(parsed=pl.col(f"parsed_{grading}")))
 
 
 def _paths(states: Sequence[QuestionState]) -> Iterator[tuple[QuestionState, Rollout, PathScores]]:

@@ -74,6 +74,7 @@ class Rounds:
                     f"{self.journal.path}: round {self.done} is {record.get('round')} {record.get('key')}, but this "
                     f"run would now do {kind} {list(key)}. The code or the data changed; start again in a new folder."
                 )
+            self.journal.records[self.done] = {}  # each is asked for once
         else:
             if self.done == len(records):
                 self.progress.caught_up()

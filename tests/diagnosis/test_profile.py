@@ -60,3 +60,30 @@ def test_profile_prints_a_line_per_stage(tmp_path: Path, capsys: pytest.CaptureF
     printed = capsys.readouterr().out
     for name in ("on-policy rollouts", "scoring paths", "branches", "tables, summary and report", "forward passes"):
         assert name in printed
+
+
+class Halved(nn.Module):
+    """A network with a body, as transformers has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base_model = Slow()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 1:
+            raise ValueError("too long")
+        return self.base_model(x)
+
+
+def test_a_pass_of_the_body_counts_by_itself_and_once_inside_the_network() -> None:
+    network = Halved()
+    with time_forward_passes([network]) as watch:
+        network(torch.zeros(1))
+        assert watch.calls == 1
+        network.base_model(torch.zeros(1))
+        assert watch.calls == 2
+        with pytest.raises(ValueError, match="too long"):
+            network(torch.zeros(2))
+        network(torch.zeros(1))
+    assert watch.calls == 4, "also where a pass fails"
+    assert watch.seconds >= 0.03

@@ -113,9 +113,13 @@ def load_model(
 
     Raises:
         UnknownNameError: an unknown bundled name.
-        SpecError: nothing that can be loaded is there (see `read_checkpoint`), or the device cannot hold it.
+        SpecError: nothing that can be loaded is there (see `read_checkpoint`), the device cannot hold it, or vLLM is to
+            run it.
     """
-    network, tokenizer, fingerprint = read_checkpoint(parse_model_spec(text), getattr(torch, dtype))
+    spec = parse_model_spec(text)
+    if spec.is_vllm:
+        raise SpecError(f"'{text}' is run by vLLM, and its weights are asked for here. Name the folder or id itself.")
+    network, tokenizer, fingerprint = read_checkpoint(spec, getattr(torch, dtype))
     try:
         network.to(torch.device(device))  # pyright: ignore[reportArgumentType] - its decorator hides `self`
     except (RuntimeError, AssertionError) as error:

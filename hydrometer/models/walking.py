@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from hydrometer.models.causal import CausalModel
+from hydrometer.models.causal import CausalModel, Warp, warp_logprobs
 
 _BLOCK_ELEMENTS = 1 << 18
 """Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
@@ -33,3 +34,15 @@ def positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
     """How many positions of this vocabulary are handled at a time."""
     limit = _BLOCK_ELEMENTS if logits.device.type == "cpu" else _BLOCK_ELEMENTS_ON_GPU
     return max(1, limit // logits.shape[-1])
+
+
+def response_logprobs(
+    model: CausalModel, prompt_ids: Sequence[int], response: Sequence[int], warp: Warp
+) -> Float64[np.ndarray, " token"]:
+    """Log-probability (nats) of every token of one response; -inf outside a nucleus."""
+    parts = [np.zeros(0)]
+    for chunk in model.score(prompt_ids, response):
+        ids = torch.tensor(response[chunk.start : chunk.start + len(chunk.logits)], device=chunk.logits.device)
+        logprobs = warp_logprobs(chunk.logits.double(), warp)
+        parts.append(logprobs.gather(-1, ids[:, None])[:, 0].cpu().numpy())
+    return np.concatenate(parts)

@@ -6,12 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hydrometer.errors import SpecError
+from hydrometer.models import parse_model_spec
 from hydrometer.models.prompting import PromptFormat
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.options import MachineOptions
 
 if TYPE_CHECKING:
     from hydrometer.models.transformers_model import TransformersModel
+    from hydrometer.models.vllm.model import VllmModel
 
 
 class Loader:
@@ -19,24 +21,47 @@ class Loader:
 
     def __init__(self, options: MachineOptions):
         self.options = options
-        self.loaded: dict[tuple[str, str | None], TransformersModel] = {}
+        self.loaded: dict[tuple[str, str | None], TransformersModel | VllmModel] = {}
 
-    def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
+    def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel | VllmModel:
         """The model of a spec.
 
         Raises:
-            SpecError: it cannot be loaded.
+            UserError: it cannot be loaded.
             MemoryLimitError: it does not fit.
         """
         key = spec, prompt_format.chat_template
         if key not in self.loaded:
-            from hydrometer.models.transformers_model import load_model  # loads transformers
-
             with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
-                self.loaded[key] = load_model(
-                    spec, dtype=self.options.dtype, device=self.options.device, prompt_format=prompt_format
-                )
+                self.loaded[key] = self._load(spec, prompt_format)
         return self.loaded[key]
+
+    def load_weights(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
+        """The model of a spec, its weights at hand.
+
+        Raises:
+            UserError: it cannot be loaded, or is run by vLLM.
+            MemoryLimitError: it does not fit.
+        """
+        from hydrometer.models.transformers_model import TransformersModel
+
+        if parse_model_spec(spec).is_vllm:
+            raise SpecError(
+                f"'{spec}' cannot take part in training, which changes the student's weights and reads the hidden "
+                "states of student and teachers; vLLM gives neither.\nName the folder or Hugging Face id itself."
+            )
+        model = self.load(spec, prompt_format)
+        assert isinstance(model, TransformersModel)
+        return model
+
+    def _load(self, text: str, prompt_format: PromptFormat) -> TransformersModel | VllmModel:
+        from hydrometer.models.transformers_model import load_model  # loads transformers
+        from hydrometer.models.vllm.model import load_vllm
+
+        spec, options = parse_model_spec(text), self.options
+        if spec.is_vllm:
+            return load_vllm(spec, dtype=options.dtype, prompt_format=prompt_format, in_flight=options.batch_size)
+        return load_model(text, dtype=options.dtype, device=options.device, prompt_format=prompt_format)
 
     def check_template_variables(self, names: Iterable[str]) -> None:
         """Refuse a variable that no template heeds: it would change nothing, and nobody would be told.

@@ -86,8 +86,8 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
     questions = _questions(task, prompts, terms)
     route = build_route(config.route, [spec.name for spec in specs], questions)
     loader = Loader(config.model_copy(update={"device": _own_device(config.device)}))
-    student = loader.load(config.student, prompts.prompt_format(STUDENT))
-    others = {s.name: loader.load(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
+    student = loader.load_weights(config.student, prompts.prompt_format(STUDENT))
+    others = {s.name: loader.load_weights(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
     loader.check_template_variables(prompts.kwargs)
     shared = check_token_maps(student, others)
     learner = _own(student, shared, is_shared=any(model is student for model in others.values()))

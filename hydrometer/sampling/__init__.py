@@ -1,4 +1,4 @@
-"""Drawing responses from a model: the Sampler protocol, samplers for transformers and vLLM, a scripted model for tests."""
+"""Drawing responses from a model: the Sampler protocol, samplers for transformers and vLLM, a scripted model."""
 
 from hydrometer.sampling.protocol import Continuation, Sampler, SampleRequest, SamplingSettings
 from hydrometer.sampling.scripted import ScriptedModel

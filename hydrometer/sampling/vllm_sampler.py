@@ -1,4 +1,4 @@
-"""Rollouts from a model that vLLM runs. vLLM draws with a random number generator of its own, keyed by the request's seed.
+"""Rollouts from a model that vLLM runs, which draws with a generator of its own, keyed by the seed of each request.
 
 A continuation then depends on its request alone, up to the rounding of vLLM's passes, which may change with the batch.
 Its log-probabilities are of the distribution that was drawn from, or the sampler is refused.

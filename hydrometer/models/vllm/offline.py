@@ -1,5 +1,6 @@
 """vLLM in this process, in the place of a server: the same requests, every option of its start set here."""
 
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,14 +20,14 @@ class OfflineEngine:
             SpecError: vLLM is not installed here, or cannot run the model.
         """
         try:
-            from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports] - an extra
+            vllm = importlib.import_module("vllm")  # an extra
         except ImportError as error:
             raise SpecError(
                 f"vllm:{source} needs vLLM in this environment ({first_line(error)}).\n"
                 "Install it (pip install hydrometer[vllm]), or name a server: vllm:http://HOST:PORT/v1#MODEL"
             ) from error
         try:
-            self._llm = LLM(
+            self._llm = vllm.LLM(
                 source,
                 revision=revision,
                 dtype=dtype,
@@ -38,7 +39,7 @@ class OfflineEngine:
             )
         except Exception as error:  # vLLM raises whatever its parts chose
             raise SpecError(f"vLLM cannot run '{source}': {first_line(error)}") from error
-        self._params: Callable[..., Any] = SamplingParams
+        self._params: Callable[..., Any] = vllm.SamplingParams
         self.say: Callable[[str], None] = say_nothing
         self.context_tokens = int(self._llm.llm_engine.model_config.max_model_len)
         self.identity = measure_identity(lambda request: self.answer([request])[0], vocab_size, self.context_tokens)

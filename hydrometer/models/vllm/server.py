@@ -21,7 +21,7 @@ from hydrometer.models.vllm.engine import (
     check_answer,
     say_nothing,
 )
-from hydrometer.models.vllm.transport import Transport, Unavailable
+from hydrometer.models.vllm.transport import EXPECTED_ADDRESS, Transport, Unavailable
 
 _IN_FLIGHT = 128
 _ATTEMPTS = 10
@@ -176,12 +176,10 @@ class ServerEngine:
         try:
             listed = self.transport.exchange("GET", "/models", timeout_s=_LOOK_S)
         except RefusedError as error:
-            raise EngineError(
-                f"{error}\nExpected the address of vLLM's OpenAI interface, http://HOST:PORT/v1"
-            ) from error
+            raise EngineError(f"{error}\n{EXPECTED_ADDRESS}") from error
         models = listed.get("data") if isinstance(listed, dict) else None
         if not isinstance(models, list) or not all(isinstance(model, dict) and "id" in model for model in models):
-            raise EngineError(f"{address} does not list models as vLLM does; expected http://HOST:PORT/v1")
+            raise EngineError(f"{address} does not list models as vLLM does.\n{EXPECTED_ADDRESS}")
         for model in models:
             if {model["id"], model.get("root")} & set(self.names):
                 if not isinstance(limit := model.get("max_model_len"), int):
@@ -214,8 +212,9 @@ def _read_completion(found: Any, request: EngineRequest) -> EngineAnswer:
         if [_token_id(text) for text in told["tokens"]] != ids:
             raise EngineError("its log-probabilities are of other tokens than it drew.")
         top = [{_token_id(text): value for text, value in row.items()} for row in told["top_logprobs"]]
-        read = choice["prompt_logprobs"] if request.reads_prompt else [None]
-        scored = [row[str(i)]["logprob"] for row, i in zip(read[1:], request.prompt_ids[1:], strict=False)]
+        # the first token of a prompt has no log-probability
+        read = choice["prompt_logprobs"][1:] if request.reads_prompt else []
+        scored = [row[str(i)]["logprob"] for row, i in zip(read, request.prompt_ids[1:], strict=False)]
         return EngineAnswer(
             tuple(int(i) for i in ids),
             tuple(float(value) for value in told["token_logprobs"]),

@@ -1,7 +1,7 @@
 """One exchange of JSON with a server over HTTP, and what its failures mean.
 
 Three kinds of failure: it may pass (`Unavailable`: no connection, a time-out, 408, 429, 5xx), the server does not grant
-the request (`RefusedError`: other 4xx), or whoever answers is no vLLM server (`EngineError`). Redirects are not followed.
+the request (`RefusedError`: other 4xx), or whoever answers is no vLLM server (`EngineError`). No redirect is followed.
 """
 
 import http.client
@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from hydrometer.credentials import hide_secrets
 from hydrometer.models.vllm.engine import EngineError, RefusedError
 
+EXPECTED_ADDRESS = "Expected the address of vLLM's OpenAI interface, http://HOST:PORT/v1"
 KEY_VARIABLE = "VLLM_API_KEY"
 _MAY_PASS = frozenset({408, 429})
 _CONNECT_S = 10.0
@@ -82,8 +83,7 @@ class Transport:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise EngineError(
-                f"{self.address} answers (status {status}), but not with JSON as vLLM does: {shown!r}\n"
-                "Expected the address of vLLM's OpenAI interface, http://HOST:PORT/v1"
+                f"{self.address} answers (status {status}), but not with JSON as vLLM does: {shown!r}\n{EXPECTED_ADDRESS}"
             ) from error
         if status != 200:
             raise RefusedError(f"{self.address} refuses a request (status {status}): {_message(found) or shown}")

@@ -8,7 +8,7 @@ round that was under way is lost and every earlier one is in the run's journal.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 from hydrometer.models.fingerprints import are_close
@@ -72,7 +72,6 @@ class ServerEngine:
         self.patience = patience
         self.say: Callable[[str], None] = say_nothing
         self._lock = threading.Lock()
-        self._stop = threading.Event()
         self._failing_since: float | None = None
         self._pause_s = 0.0
         self._recoveries = 0
@@ -88,15 +87,18 @@ class ServerEngine:
             return [self._ask(request) for request in requests]
         crew = ThreadPoolExecutor(min(self.in_flight, len(requests)), thread_name_prefix="vllm")
         try:
-            return list(crew.map(self._ask, requests))
+            asked = [crew.submit(self._ask, request) for request in requests]
+            done, _ = wait(asked, return_when=FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # raises what one of them raised, while others may still be under way
+            return [future.result() for future in asked]
         except BaseException:
-            self._stop.set()
             crew.shutdown(wait=False, cancel_futures=True)
             self.transport.abort()
             raise
         finally:
             crew.shutdown()
-            self._stop.clear()
+            self.transport.stopping.clear()
 
     def _ask(self, request: EngineRequest) -> EngineAnswer:
         failure = ""
@@ -147,12 +149,12 @@ class ServerEngine:
                 self._failing_since = time.monotonic()
                 minutes = self.patience.outage_s / 60
                 self.say(f"{self.transport.address} does not answer ({failure}); waiting up to {minutes:.2g} minutes.")
-            while not self._stop.is_set():
+            while not self.transport.stopping.is_set():
                 left_s = self._failing_since + self.patience.outage_s - time.monotonic()
                 if left_s <= 0:
                     raise EngineError(f"{self.transport.address} stayed away: {failure}\n{_RESUME}")
                 self._pause_s = min(max(0.25, 2 * self._pause_s), _LONGEST_PAUSE_S)
-                self._stop.wait(min(self._pause_s, left_s))
+                self.transport.stopping.wait(min(self._pause_s, left_s))
                 try:
                     self._check_model()
                 except Unavailable as error:

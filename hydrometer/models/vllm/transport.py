@@ -37,6 +37,8 @@ class Transport:
         self._host, self._port, self._path = parts.hostname or "", parts.port, parts.path
         self._open: set[http.client.HTTPConnection] = set()
         self._lock = threading.Lock()
+        self.stopping = threading.Event()
+        """Set while nothing is to be asked any more."""
 
     def exchange(self, method: str, path: str, body: Any = None, *, timeout_s: float) -> Any:
         """The parsed answer.
@@ -51,6 +53,8 @@ class Transport:
             self._open.add(connection)
         try:
             connection.connect()
+            if self.stopping.is_set():
+                raise Unavailable("stopped")
             connection.sock.settimeout(timeout_s)
             connection.request(method, self._path + path, None if body is None else json.dumps(body), _headers())
             response = connection.getresponse()
@@ -66,7 +70,8 @@ class Transport:
         return self._read(response.status, content)
 
     def abort(self) -> None:
-        """Make every exchange that is under way fail now."""
+        """Make every exchange that is under way fail now, and others until `stopping` is cleared."""
+        self.stopping.set()
         with self._lock:
             for connection in self._open:
                 if connection.sock is not None:
@@ -83,7 +88,7 @@ class Transport:
             found = json.loads(content)
         except (ValueError, RecursionError) as error:
             raise EngineError(
-                f"{self.address} answers (status {status}), but not with JSON as vLLM does: {shown!r}\n{EXPECTED_ADDRESS}"
+                f"{self.address} answers (status {status}) with other than vLLM's JSON: {shown!r}\n{EXPECTED_ADDRESS}"
             ) from error
         if status != 200:
             raise RefusedError(f"{self.address} refuses a request (status {status}): {_message(found) or shown}")

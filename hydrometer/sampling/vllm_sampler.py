@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hydrometer.errors import SpecError
 from hydrometer.models import GREEDY, Warp
-from hydrometer.models.vllm.engine import EngineAnswer, EngineRequest
+from hydrometer.models.vllm.engine import EngineAnswer, EngineError, EngineRequest
 from hydrometer.models.vllm.model import VllmModel
 from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, room, settled
 
@@ -60,6 +60,8 @@ class VllmSampler:
         return EngineRequest(text, most, request.seed, self.settings.warp, ends, self.banned_ids)
 
     def _continuation(self, answer: EngineAnswer) -> Continuation:
+        if (largest := max(answer.token_ids)) >= self.model.vocab_size:
+            raise EngineError(f"'{self.model.spec}': vLLM drew token {largest}, which the model's files do not know.")
         # in a nucleus of one token it has probability 1, whatever is reported
         logprobs = (0.0,) * len(answer.token_ids) if self.settings.warp == GREEDY else answer.logprobs
         return Continuation(answer.token_ids, logprobs, answer.token_ids[-1] in self.model.eos_ids)

@@ -42,7 +42,7 @@ class VllmSampler:
         """See `Sampler`.
 
         Raises:
-            SpecError: a request has no room in the engine's context, or is coupled to others.
+            SpecError: a request has no room in the engine's context.
         """
         done = {i: settled(request, self.settings, self.model.eos_ids) for i, request in enumerate(requests)}
         waiting = [i for i, continuation in done.items() if continuation is None]
@@ -51,8 +51,6 @@ class VllmSampler:
         return [continuation for i in range(len(requests)) if (continuation := done[i]) is not None]
 
     def _engine_request(self, request: SampleRequest) -> EngineRequest:
-        if request.coupled:
-            raise SpecError(f"'{self.model.spec}': vLLM draws its own random numbers, so rollouts cannot share them.")
         text = (*request.prompt_ids, *request.prefix_ids)
         most = room(request, self.settings)
         self.model.check_length(len(text) + most)

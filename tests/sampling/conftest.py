@@ -52,6 +52,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Model]:
         kind="llama",
         vocab=12,
         spread=0.45,
+        seed=3,
         hidden_size=64,
         num_attention_heads=2,
         num_key_value_heads=1,

@@ -32,7 +32,7 @@ def check(
     Exit code 2 where anything is red: it would make a number wrong. Every check stands in docs/check.md.
 
     Args:
-        student: Model spec: a Hugging Face id or folder, or bundled:NAME.
+        student: Model spec: a Hugging Face id or folder, bundled:NAME, or vllm:http://HOST:PORT/v1#MODEL.
         teachers: Model specs, each as [NAME=]MODEL.
         settings: What to ask, and how.
         json: Print one object with all findings on stdout.

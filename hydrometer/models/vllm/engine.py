@@ -27,7 +27,8 @@ class EngineRequest(NamedTuple):
 
     prompt_ids: tuple[int, ...]
     most_tokens: int = 1
-    seed: int = 0
+    seed: int | None = None
+    """None where it does not matter what is drawn."""
     warp: Warp = Warp()
     end_ids: tuple[int, ...] = ()
     """What ends the continuation; nothing else does."""

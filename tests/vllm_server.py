@@ -23,7 +23,7 @@ class VllmServer:
         self.command = [
             *(os.environ["HYDROMETER_VLLM_PYTHON"], "-m", "vllm.entrypoints.openai.api_server"),
             *("--model", str(folder), "--host", "127.0.0.1", "--port", str(self.port)),
-            *("--dtype", dtype, "--enforce-eager", *options),
+            *("--dtype", dtype, "--enforce-eager", "--no-enable-chunked-prefill", *options),
         ]
         self.start()
 

@@ -20,7 +20,8 @@ class OfflineEngine:
             SpecError: vLLM is not installed here, or cannot run the model.
         """
         try:
-            vllm = importlib.import_module("vllm")  # an extra
+            importlib.import_module("vllm.sampling_params")  # a folder that is called vllm is not enough
+            vllm = importlib.import_module("vllm")
         except ImportError as error:
             raise SpecError(
                 f"vllm:{source} needs vLLM in this environment ({first_line(error)}).\n"

@@ -14,8 +14,8 @@ NUMBERS = (-10.0, -9.5, -11.25)
 def test_rounding_leaves_a_model_what_it_is_and_training_does_not():
     one = served_fingerprint("hash", NUMBERS)
     assert one == "vllm:hash:-10.000,-9.500,-11.250"
-    assert is_same_model(one, served_fingerprint("hash", (-10.03, -9.47, -11.25)))
-    assert not is_same_model(one, served_fingerprint("hash", (-10.0, -9.5, -11.31)))
+    assert is_same_model(one, served_fingerprint("hash", (-10.1, -9.4, -11.25)))
+    assert not is_same_model(one, served_fingerprint("hash", (-10.0, -9.5, -11.41)))
     assert not is_same_model(one, served_fingerprint("other", NUMBERS))
     assert not is_same_model(one, served_fingerprint("hash", NUMBERS[:2]))
 

@@ -21,6 +21,8 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="HYDROMETER_DATA is not set"))
         if item.get_closest_marker("real_model") and not os.environ.get("HYDROMETER_MODELS"):
             item.add_marker(pytest.mark.skip(reason="HYDROMETER_MODELS is not set"))
+        if item.get_closest_marker("vllm") and not os.environ.get("HYDROMETER_VLLM_PYTHON"):
+            item.add_marker(pytest.mark.skip(reason="HYDROMETER_VLLM_PYTHON is not set"))
 
 
 @pytest.fixture

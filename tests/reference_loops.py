@@ -7,9 +7,12 @@ import torch
 
 from hydrometer.models import Warp
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.vllm.model import VllmModel
 from hydrometer.sampling import Continuation, SampleRequest, SamplingSettings, ScriptedModel, uniforms
 
-Model = TransformersModel | ScriptedModel
+Model = TransformersModel | ScriptedModel | VllmModel
+TWINS: dict[str, TransformersModel] = {}
+"""By spec of a model that vLLM serves: the same weights in this process."""
 
 
 @torch.no_grad()
@@ -18,7 +21,8 @@ def next_logits(model: Model, context: Sequence[int], response: Sequence[int]) -
     if isinstance(model, ScriptedModel):
         row = model.next_probs(tuple(context), tuple(response))[: model.vocab_size]
         return [math.log(p) if p else -math.inf for p in row]
-    logits = model.network(input_ids=torch.tensor([[*context, *response]]), use_cache=False).logits
+    network = TWINS[model.spec].network if isinstance(model, VllmModel) else model.network
+    logits = network(input_ids=torch.tensor([[*context, *response]]), use_cache=False).logits
     return logits[0, -1, : model.vocab_size].double().tolist()
 
 

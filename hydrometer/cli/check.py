@@ -32,22 +32,27 @@ def check(
     Exit code 2 where anything is red: it would make a number wrong. Every check stands in docs/check.md.
 
     Args:
-        student: Model spec: a Hugging Face id or folder, or bundled:NAME.
+        student: Model spec: a Hugging Face id or folder, bundled:NAME, or vllm:http://HOST:PORT/v1#MODEL.
         teachers: Model specs, each as [NAME=]MODEL.
         settings: What to ask, and how.
         json: Print one object with all findings on stdout.
         quiet: Print notes and red lines only.
     """
+    from hydrometer.cli.progress import build_progress
     from hydrometer.cli.quiet_loading import silence_loading_bars
     from hydrometer.models import torch_threads
     from hydrometer.preflight.findings import refuse_red
     from hydrometer.preflight.inspect import inspect
     from hydrometer.preflight.load import build_subjects
+    from hydrometer.runs.engines import report_outages
     from hydrometer.runs.memory import explain_memory
 
     silence_loading_bars()
     with torch_threads(settings.threads), explain_memory("Try --dtype bfloat16 or smaller models."):
-        found = inspect(build_subjects(student, teachers, settings))
+        subjects = build_subjects(student, teachers, settings)
+        with build_progress(quiet=True) as progress:
+            report_outages(subjects.models.values(), progress)
+            found = inspect(subjects)
     if json:
         sys.stdout.write(json_format.dumps(found.as_json(), allow_nan=False) + "\n")
     else:

@@ -44,6 +44,7 @@ from hydrometer.diagnosis.tables import build_tables, pack_rollouts
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import build_report
+from hydrometer.runs.engines import report_outages
 from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
 from hydrometer.runs.progress import Progress, Silent
@@ -126,6 +127,7 @@ def run_diagnosis(
         KeyboardInterrupt: on SIGINT or SIGTERM; everything up to the last finished round is kept.
     """
     config = instruments.config
+    report_outages(instruments.models.values(), progress)
     torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
     identity = describe_run(instruments)
     refuse_secrets(identity, "run.json")  # also what files and chat templates brought in

@@ -19,6 +19,7 @@ from hydrometer.models import CausalModel, ScoreCache, Warp, check_token_maps, o
 from hydrometer.objectives import Objective, parse
 from hydrometer.runs.budget import Budget, parse_budget
 from hydrometer.runs.drawing import Grader, Writer
+from hydrometer.runs.engines import require_scorers
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
@@ -163,6 +164,7 @@ def build_instruments(
     peers = build_peers(ready, config, prompts, settings, loader)
     summarisers = build_summarisers(ready, config, prompts, loader)
     loader.check_template_variables(prompts.kwargs)
+    require_scorers([student, *(teacher.model for teacher in ready)])
     shared = check_token_maps(student, {teacher.name: teacher.model for teacher in ready})
     models = {id(model): cut_vocabulary(model, shared) for model in (student, *(teacher.model for teacher in ready))}
     student = models[id(student)]

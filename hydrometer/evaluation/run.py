@@ -31,6 +31,7 @@ from hydrometer.evaluation.setup import AGAINST, Examination, build_examination
 from hydrometer.evaluation.statistics import Estimate
 from hydrometer.evaluation.summary import describe_comparison, describe_model, describe_warnings
 from hydrometer.models import CausalModel, torch_threads
+from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import explain_invalid
@@ -124,6 +125,7 @@ def run_evaluation(examination: Examination, out: Path | None, *, resume: bool, 
     """
     if resume and out is None:
         raise SpecError("--resume goes on with a run that is there: name its folder with --out DIR")
+    report_outages(examination.models.values(), progress)
     torch.manual_seed(examination.config.seed)  # nothing draws from it; a library that does is at least repeatable
     identity = _describe_run(examination)
     refuse_secrets(identity, "run.json")  # also what files and chat templates brought in

@@ -3,11 +3,12 @@
 from hydrometer.models.causal import GREEDY, CausalModel, Warp, uncached, warp_logprobs
 from hydrometer.models.conventions import Conventional, Conventions
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
+from hydrometer.models.fingerprints import is_same_model
 from hydrometer.models.score_cache import ScoreCache, open_score_cache
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
-from hydrometer.models.walking import positions_per_block, walk_each, walk_logits
+from hydrometer.models.walking import drawn_logprobs, positions_per_block, walk_each, walk_logits
 
 __all__ = [
     "FAMILY",
@@ -19,7 +20,9 @@ __all__ = [
     "ScoreCache",
     "Warp",
     "check_token_maps",
+    "drawn_logprobs",
     "family_folder",
+    "is_same_model",
     "open_score_cache",
     "parse_model_spec",
     "positions_per_block",

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 
 import torch
 from huggingface_hub.errors import HFValidationError
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging
 
 from hydrometer.errors import SpecError
@@ -33,6 +40,39 @@ class Checkpoint(NamedTuple):
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
     """SHA-256 over weights, configuration and tokenizer files; a Hub model goes by its commit."""
+
+
+class Description(NamedTuple):
+    """What a model's files say without its weights."""
+
+    tokenizer: PreTrainedTokenizerBase
+    generation: GenerationConfig | None
+    output_size: int
+    parameters: int
+
+
+def read_description(spec: ModelSpec) -> Description:
+    """Read the files of a model whose weights run elsewhere.
+
+    Raises:
+        SpecError: they cannot be had, or are not to be trusted.
+    """
+    try:
+        with quiet_transformers():
+            tokenizer, where = _read_tokenizer(spec)
+            _check_tokenizer(tokenizer)
+            config = AutoConfig.from_pretrained(spec.source, trust_remote_code=False, **where)
+            with torch.device("meta"):
+                network = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            generation = network.generation_config
+            with contextlib.suppress(OSError):  # the file need not be there
+                generation = GenerationConfig.from_pretrained(spec.source, **where)
+    except HubRefusal as error:
+        raise SpecError(str(error)) from error
+    except Exception as error:  # transformers raises whatever its parts chose
+        raise SpecError(_explain_load_failure(spec, error)) from error
+    size = int(network.get_output_embeddings().weight.shape[0])
+    return Description(tokenizer, generation, size, sum(parameter.numel() for parameter in network.parameters()))
 
 
 def read_checkpoint(spec: ModelSpec, dtype: torch.dtype) -> Checkpoint:
@@ -63,13 +103,7 @@ def _read(spec: ModelSpec, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
 
         loaded, tokenizer = load_gguf(spec.source, dtype)
     else:
-        only_local = not spec.is_folder and not is_hub_reachable(spec)
-        where: dict[str, Any] = {"revision": spec.revision or "main", "local_files_only": only_local}
-        if spec.is_folder:
-            check_folder(spec.source)
-            check_whole_model(spec.source)
-        check_config(spec.source, **where)
-        tokenizer = AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False, **where)
+        tokenizer, where = _read_tokenizer(spec)
         loaded = AutoModelForCausalLM.from_pretrained(
             spec.source,
             dtype=dtype,
@@ -78,9 +112,24 @@ def _read(spec: ModelSpec, dtype: torch.dtype) -> tuple[PreTrainedModel, PreTrai
             output_loading_info=True,
             **where,
         )
+    _check_tokenizer(tokenizer)
+    return _check_network(*loaded), tokenizer
+
+
+def _read_tokenizer(spec: ModelSpec) -> tuple[PreTrainedTokenizerBase, dict[str, Any]]:
+    """The tokenizer of a folder or Hub model that has been looked at, and where its loaders find the rest."""
+    only_local = not spec.is_folder and not is_hub_reachable(spec)
+    where: dict[str, Any] = {"revision": spec.revision or "main", "local_files_only": only_local}
+    if spec.is_folder:
+        check_folder(spec.source)
+        check_whole_model(spec.source)
+    check_config(spec.source, **where)
+    return AutoTokenizer.from_pretrained(spec.source, trust_remote_code=False, **where), where
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     if not set(tokenizer.get_vocab()).difference(tokenizer.all_special_tokens):
         raise ValueError("it has no tokenizer files")  # transformers would make do with an empty vocabulary
-    return _check_network(*loaded), tokenizer
 
 
 def _check_network(network: PreTrainedModel, report: dict[str, Any]) -> PreTrainedModel:

@@ -1,10 +1,13 @@
 """Model specs: where a model's files are.
 
 HUB_ID[@REVISION]    FOLDER    bundled:NAME    gguf:FILE    and #adapter=FOLDER after any of them
+vllm:http://HOST:PORT/v1#MODEL    a model that a vLLM server serves
+vllm:MODEL                        a model that vLLM runs in this process
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError, UnknownNameError
@@ -12,6 +15,7 @@ from hydrometer.inputs import open_plain
 from hydrometer.models.family import FAMILY, family_folder
 
 _ADAPTER = "#adapter="
+_VLLM = "vllm:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +30,10 @@ class ModelSpec:
     is_gguf: bool = False
     adapter: str | None = None
     """Folder of a LoRA adapter that is merged into the weights."""
+    is_vllm: bool = False
+    """Run by vLLM; `source` then gives the tokenizer, and in this process the weights."""
+    server: str | None = None
+    """Address of the vLLM server, where it is not this process."""
 
     @property
     def is_folder(self) -> bool:
@@ -49,6 +57,8 @@ def parse_model_spec(text: str) -> ModelSpec:
     refuse_secrets(text, "The model spec")
     if is_folder(text):
         return ModelSpec(text, os.path.expanduser(text))
+    if text.startswith(_VLLM):
+        return _parse_vllm(text)
     base, mark, adapter = text.rpartition(_ADAPTER)
     if not mark:
         base = text
@@ -60,8 +70,6 @@ def parse_model_spec(text: str) -> ModelSpec:
         return ModelSpec(text, str(family_folder(rest)), adapter=folder)
     if head == "gguf" and colon:
         return ModelSpec(text, _gguf_file(text, rest), is_gguf=True, adapter=folder)
-    if head == "vllm" and colon:
-        raise SpecError(f"'{text}': vLLM servers cannot be loaded by this version. Give a Hugging Face id or folder.")
     if "#" in base:
         raise SpecError(f"'{text}': after '#' only adapter=FOLDER can follow, e.g. MODEL#adapter=runs/lora/adapter")
     if is_folder(base):
@@ -70,11 +78,36 @@ def parse_model_spec(text: str) -> ModelSpec:
     if not name.strip():
         raise SpecError(f"'{text}' names no model. Give a Hugging Face id, a folder, bundled:NAME, or gguf:FILE.")
     if colon:
-        raise UnknownNameError("model", text, [*(f"bundled:{member}" for member in FAMILY), "gguf:FILE"])
+        raise UnknownNameError("model", text, [*(f"bundled:{member}" for member in FAMILY), "gguf:FILE", "vllm:MODEL"])
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         hint = f" To load a GGUF file, write gguf:{name}" if os.path.isfile(os.path.expanduser(name)) else ""
         raise SpecError(f"'{text}' looks like a folder, and there is none there.{hint}")
     return ModelSpec(text, name, revision or None, adapter=folder)
+
+
+def _parse_vllm(text: str) -> ModelSpec:
+    where, mark, model = text.removeprefix(_VLLM).partition("#")
+    if not where.startswith(("http:", "https:")):
+        where, model = "", text.removeprefix(_VLLM)
+    elif not mark or not model:
+        raise SpecError(
+            f"'{text}' does not say which model the server serves, which its tokenizer is taken from.\n"
+            "Expected vllm:http://HOST:PORT/v1#MODEL, with a folder or Hugging Face id."
+        )
+    elif not _is_address(where):
+        raise SpecError(f"'{text}': '{where}' is no address of a server. Expected vllm:http://HOST:PORT/v1#MODEL")
+    spec = parse_model_spec(model)
+    if spec.is_vllm or spec.is_gguf or spec.adapter is not None:
+        raise SpecError(f"'{text}': vLLM is given a folder, a Hugging Face id or bundled:NAME, not '{model}'.")
+    return replace(spec, text=text, is_vllm=True, server=where.rstrip("/") or None)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return bool(parts.hostname) and (parts.port or 1) > 0 and not parts.query
+    except ValueError:  # a port that is no number
+        return False
 
 
 def _gguf_file(text: str, path: str) -> str:

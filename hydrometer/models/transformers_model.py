@@ -17,15 +17,14 @@ from torch import Tensor
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from hydrometer.errors import SpecError
-from hydrometer.models.causal import LogitsChunk, Warp, warp_logprobs
+from hydrometer.models.causal import LogitsChunk, Warp
 from hydrometer.models.checkpoints import first_line, read_checkpoint
-from hydrometer.models.conventions import Conventions
 from hydrometer.models.halves import PASS_TOKENS, comes_apart, logits_of, response_states
-from hydrometer.models.prompting import PromptFormat, knows_variable, open_turn, render_plain
+from hydrometer.models.prompting import PromptFormat
 from hydrometer.models.score_cache import Row, ScoreCache
 from hydrometer.models.specs import parse_model_spec
-from hydrometer.models.transformers_conventions import read_conventions
-from hydrometer.types import Message
+from hydrometer.models.tokenized import TokenizedModel
+from hydrometer.models.walking import drawn_logprobs
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _CHUNK_BYTES = 24 << 20
@@ -35,7 +34,7 @@ _LEAST_ROWS = 32
 """With fewer rows the output layer spends its time on reading its weights."""
 
 
-class TransformersModel:
+class TransformersModel(TokenizedModel):
     """Owns a loaded model and its tokenizer, and knows how its prompts are written."""
 
     def __init__(
@@ -46,101 +45,14 @@ class TransformersModel:
         fingerprint: str,
         prompt_format: PromptFormat = PromptFormat(),  # noqa: B008 - frozen
     ):
-        self.spec = spec
-        self.prompt_format = prompt_format
+        output_size = int(network.get_output_embeddings().weight.shape[0])  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
+        super().__init__(spec, tokenizer, network.generation_config, output_size, prompt_format)
         self.network = network.eval()
-        self.tokenizer = tokenizer
         self.fingerprint = fingerprint
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
-        self.output_size = int(network.get_output_embeddings().weight.shape[0])  # pyright: ignore[reportOptionalMemberAccess, reportArgumentType]
-        self.vocab_size = self.output_size
-        self.eos_ids = _eos_ids(network, tokenizer)
         self.device = network.device
         self.score_cache: ScoreCache | None = None
         """Of a model whose weights are those of its fingerprint and stay as they are."""
-
-    def token_strings(self) -> list[str | None]:
-        """See `CausalModel`."""
-        known = max(self.tokenizer.get_vocab().values(), default=-1) + 1  # len() would miss ids behind a gap
-        size = min(known, self.output_size)
-        return list(self.tokenizer.convert_ids_to_tokens(list(range(size))))
-
-    def render(self, messages: tuple[Message, ...], *, assistant: str = "") -> tuple[int, ...]:
-        """See `CausalModel`; errors as in `prompt_text`."""
-        text = self.prompt_text(messages, assistant=assistant)
-        return self.encode(text)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """See `Conventional`."""
-        return tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
-
-    def conventions(self) -> Conventions:
-        """See `Conventional`."""
-        return read_conventions(self.tokenizer, self.network.generation_config)
-
-    def prompt_text(self, messages: tuple[Message, ...], *, assistant: str = "") -> str:
-        """See `CausalModel`.
-
-        Raises:
-            SpecError: there is no chat template and plain text was not asked for, or the template refuses the messages.
-        """
-        if self.chat_template is None and self.prompt_format.plain:
-            return open_turn(self._beginning() + render_plain(messages), assistant)
-        return open_turn(self._apply_template(messages, opens_answer=True), assistant)
-
-    def finished_text(self, messages: tuple[Message, ...]) -> str:
-        """See `Conventional`; errors as in `prompt_text`, also for plain text, which has no end of a turn."""
-        return self._apply_template(messages, opens_answer=False)
-
-    def _apply_template(self, messages: tuple[Message, ...], *, opens_answer: bool) -> str:
-        template = self.chat_template
-        if template is None:
-            raise SpecError(
-                f"'{self.spec}' has no chat template, so a question cannot be put to it. Use an instruct model, "
-                "give a template (--chat-template FILE), or let base models see plain text (--plain-prompt)."
-            )
-        chat = [message._asdict() for message in messages]
-        try:
-            text = self.tokenizer.apply_chat_template(
-                chat,
-                chat_template=template,
-                tokenize=False,
-                add_generation_prompt=opens_answer,
-                **self.prompt_format.kwargs,
-            )
-        except Exception as error:  # templates raise whatever their author chose
-            raise SpecError(f"The chat template of '{self.spec}' refuses these messages: {error}") from error
-        return str(text)
-
-    @property
-    def chat_template(self) -> str | None:
-        """The template that prompts are written with; None where there is none."""
-        if self.prompt_format.chat_template is not None:
-            return self.prompt_format.chat_template
-        return self.tokenizer.get_chat_template() if self.tokenizer.chat_template else None
-
-    def knows_template_variable(self, name: str) -> bool:
-        """Whether this model's chat template mentions a variable of that name."""
-        template = self.chat_template
-        return template is not None and knows_variable(template, name)
-
-    def _beginning(self) -> str:
-        """The token that plain text begins with, where the tokenizer puts one there by itself."""
-        added = self.tokenizer("", add_special_tokens=True, verbose=False)["input_ids"]
-        first = self.tokenizer.bos_token_id
-        return str(self.tokenizer.bos_token) if first is not None and list(added)[:1] == [first] else ""
-
-    def count_tokens(self, text: str) -> int:
-        """See `CausalModel`."""
-        return len(self.encode(text))
-
-    def decode(self, token_ids: Sequence[int]) -> str:
-        """See `CausalModel`."""
-        return str(self.tokenizer.decode(list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-
-    def token_text(self, token_id: int) -> str:
-        """See `CausalModel`."""
-        return str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
 
     def score(self, prompt_ids: Sequence[int], response_ids: Sequence[int]) -> Iterator[LogitsChunk]:
         """See `CausalModel`. Memory: one chunk of [chunk, vocab] float32 logits and the pass over prompt and response.
@@ -213,7 +125,7 @@ class TransformersModel:
     ) -> list[Float64[np.ndarray, " token"]]:
         """Log-probability (nats) of every token of responses to one prompt; -inf outside a nucleus."""
         each = self.score_each(prompt_ids, responses)
-        return [_drawn(chunks, response, warp) for chunks, response in zip(each, responses, strict=True)]
+        return [drawn_logprobs(chunks, response, warp) for chunks, response in zip(each, responses, strict=True)]
 
     @torch.inference_mode()
     def _last_logits(
@@ -238,14 +150,6 @@ def _group(prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> Ite
         yield group
 
 
-def _drawn(chunks: Iterator[LogitsChunk], response: Sequence[int], warp: Warp) -> Float64[np.ndarray, " token"]:
-    parts = [np.zeros(0)]
-    for start, logits in chunks:
-        own = torch.tensor(response[start : start + len(logits)], device=logits.device)[:, None]
-        parts.append(warp_logprobs(logits, warp).gather(-1, own)[:, 0].double().cpu().numpy())
-    return np.concatenate(parts)
-
-
 def load_model(
     text: str,
     *,
@@ -257,17 +161,15 @@ def load_model(
 
     Raises:
         UnknownNameError: an unknown bundled name.
-        SpecError: nothing that can be loaded is there (see `read_checkpoint`), or the device cannot hold it.
+        SpecError: nothing that can be loaded is there (see `read_checkpoint`), the device cannot hold it, or vLLM is to
+            run it.
     """
-    network, tokenizer, fingerprint = read_checkpoint(parse_model_spec(text), getattr(torch, dtype))
+    spec = parse_model_spec(text)
+    if spec.is_vllm:
+        raise SpecError(f"'{text}' is run by vLLM, and its weights are asked for here. Name the folder or id itself.")
+    network, tokenizer, fingerprint = read_checkpoint(spec, getattr(torch, dtype))
     try:
         network.to(torch.device(device))  # pyright: ignore[reportArgumentType] - its decorator hides `self`
     except (RuntimeError, AssertionError) as error:
         raise SpecError(f"'{text}' cannot be put on device '{device}': {first_line(error)}") from error
     return TransformersModel(text, network, tokenizer, fingerprint, prompt_format)
-
-
-def _eos_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    configured = getattr(network.generation_config, "eos_token_id", None)
-    listed = configured if isinstance(configured, list) else [configured]
-    return frozenset(int(i) for i in [*listed, tokenizer.eos_token_id] if i is not None)

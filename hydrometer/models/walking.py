@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from hydrometer.models.causal import CausalModel, LogitsChunk, ScoresTogether
+from hydrometer.models.causal import CausalModel, LogitsChunk, ScoresTogether, Warp, warp_logprobs
 
 _BLOCK_ELEMENTS = 1 << 18
 """Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
@@ -49,3 +50,12 @@ def positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
     """How many positions of this vocabulary are handled at a time."""
     limit = _BLOCK_ELEMENTS if logits.device.type == "cpu" else _BLOCK_ELEMENTS_ON_GPU
     return max(1, limit // logits.shape[-1])
+
+
+def drawn_logprobs(chunks: Iterator[LogitsChunk], response: Sequence[int], warp: Warp) -> Float64[np.ndarray, " token"]:
+    """Log-probability (nats) of every token of a response whose scores these are; -inf outside a nucleus."""
+    parts = [np.zeros(0)]
+    for start, logits in chunks:
+        own = torch.tensor(response[start : start + len(logits)], device=logits.device)
+        parts.append(warp_logprobs(logits.double(), warp).gather(-1, own[:, None])[:, 0].cpu().numpy())
+    return np.concatenate(parts)

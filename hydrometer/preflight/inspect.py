@@ -1,6 +1,7 @@
 """All checks in order: what needs no sample first, then a few short samples and what they show."""
 
 from hydrometer.models import CausalModel
+from hydrometer.preflight.engines import check_engine, is_capped
 from hydrometer.preflight.findings import Finding, Preflight
 from hydrometer.preflight.preference import check_preference
 from hydrometer.preflight.sampler import (
@@ -36,6 +37,7 @@ def inspect(subjects: Subjects) -> Preflight:
     findings = [check_token_map(subjects.student, name, teacher) for name, teacher in subjects.teachers.items()]
     foreign = {finding.model for finding in findings if finding.level == "red"}
     known = {name: model for name, model in subjects.models.items() if name not in foreign}
+    scorers = {name: model for name, model in known.items() if not is_capped(model)}
     shared = min(model.vocab_size for model in known.values())
     for model in known.values():
         model.vocab_size = shared
@@ -44,23 +46,21 @@ def inspect(subjects: Subjects) -> Preflight:
         findings += check_template(name, model, messages)
         findings += check_ends(subjects.student, name, model)
         findings += check_stock_sampling(name, model)
+        findings += check_engine(subjects, name, model)
     samples = draw_samples(subjects, subjects.student, subjects.sampler)
     findings += _check_sampler(subjects, samples)
-    for name, model in known.items():
+    for name, model in scorers.items():
         findings += _check_model(subjects, name, model, samples)
     tokens = sum(len(sample.drawn.token_ids) for sample in samples)
     return Preflight(tuple(findings), len(samples), tokens)
 
 
 def _check_sampler(subjects: Subjects, samples: list[Sample]) -> list[Finding]:
-    reading = read_samples(subjects.student, samples, subjects.warp)
-    return [
-        check_sampled_ends(subjects, samples),
-        check_sampler_logprobs(subjects, samples, reading),
-        check_sampler_draws(samples, reading),
-        check_batches(subjects, samples),
-        check_dtype(subjects),
-    ]
+    findings = [check_sampled_ends(subjects, samples)]
+    if not is_capped(subjects.student):
+        reading = read_samples(subjects.student, samples, subjects.warp)
+        findings += [check_sampler_logprobs(subjects, samples, reading), check_sampler_draws(samples, reading)]
+    return [*findings, check_batches(subjects, samples), check_dtype(subjects)]
 
 
 def _check_model(subjects: Subjects, name: str, model: CausalModel, samples: list[Sample]) -> list[Finding]:
@@ -72,7 +72,7 @@ def _check_model(subjects: Subjects, name: str, model: CausalModel, samples: lis
         check_shift(name, model, samples, noise_nats=repeat.noise_nats),
         check_zero_gradient(subjects, name, model, samples, noise_nats=repeat.noise_nats),
     ]
-    if name != STUDENT:
+    if name != STUDENT and not is_capped(subjects.student):
         findings.append(check_temperature(subjects, name, model, samples))
         findings += check_preference(subjects, name, model, samples)
     return findings

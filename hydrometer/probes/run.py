@@ -35,6 +35,7 @@ from hydrometer.probes.prefix import probe_prefix
 from hydrometer.probes.responses import Sitting, find_failures, tabulate
 from hydrometer.probes.setup import Bench, build_bench
 from hydrometer.probes.showing import describe_skips
+from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import explain_invalid
@@ -122,6 +123,7 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
     config = bench.config
     if resume and out is None:
         raise SpecError("--resume goes on with a run that is there: name its folder with --out DIR")
+    report_outages(bench.models.values(), progress)
     torch.manual_seed(config.seed)  # nothing draws from it; a library that does is at least repeatable
     identity = _describe_run(bench)
     refuse_secrets(identity, "run.json")  # also what files and chat templates brought in

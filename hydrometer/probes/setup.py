@@ -16,6 +16,7 @@ from hydrometer.models import (
 )
 from hydrometer.probes.config import CONFIGS, ContinuationConfig, Kind, PrefixConfig, ProbeConfig, parse_depth
 from hydrometer.runs.drawing import Grader, Writer
+from hydrometer.runs.engines import require_scorers
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
@@ -97,6 +98,7 @@ def build_bench(
     if not seated:
         raise SpecError("A probe needs at least one teacher, e.g. --teacher expert=bundled:expert")
     loader.check_template_variables(prompts.kwargs)
+    require_scorers([student, *(teacher.model for teacher in seated)])
     shared = check_token_maps(student, {teacher.name: teacher.model for teacher in seated})
     cut = {id(model): cut_vocabulary(model, shared) for model in (student, *(one.model for one in seated))}
     ready = tuple(replace(teacher, model=cut[id(teacher.model)]) for teacher in seated)

@@ -7,6 +7,7 @@ from copy import copy
 from typing import TYPE_CHECKING
 
 from hydrometer.errors import SpecError
+from hydrometer.models import parse_model_spec
 from hydrometer.models.prompting import PromptFormat
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.options import MachineOptions
@@ -14,6 +15,7 @@ from hydrometer.runs.options import MachineOptions
 if TYPE_CHECKING:
     from hydrometer.models.score_cache import ScoreCache
     from hydrometer.models.transformers_model import TransformersModel
+    from hydrometer.models.vllm.model import VllmModel
 
 
 class Loader:
@@ -23,13 +25,13 @@ class Loader:
         self.options = options
         self.score_cache = score_cache
         """Of every model, since weights read from files are those of their fingerprint."""
-        self.loaded: dict[tuple[str, str | None], TransformersModel] = {}
+        self.loaded: dict[tuple[str, str | None], TransformersModel | VllmModel] = {}
 
-    def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
+    def load(self, spec: str, prompt_format: PromptFormat) -> TransformersModel | VllmModel:
         """The model of a spec.
 
         Raises:
-            SpecError: it cannot be loaded.
+            UserError: it cannot be loaded.
             MemoryLimitError: it does not fit.
         """
         key = spec, prompt_format.chat_template
@@ -38,14 +40,38 @@ class Loader:
             self.loaded[key] = copy(same)
             self.loaded[key].prompt_format = prompt_format
         elif key not in self.loaded:
-            from hydrometer.models.transformers_model import load_model  # loads transformers
-
             with explain_memory(f"Loading '{spec}' takes more than there is. Try --dtype bfloat16 or a smaller model."):
-                self.loaded[key] = load_model(
-                    spec, dtype=self.options.dtype, device=self.options.device, prompt_format=prompt_format
-                )
-            self.loaded[key].score_cache = self.score_cache
+                self.loaded[key] = self._load(spec, prompt_format)
         return self.loaded[key]
+
+    def load_weights(self, spec: str, prompt_format: PromptFormat) -> TransformersModel:
+        """The model of a spec, its weights at hand.
+
+        Raises:
+            UserError: it cannot be loaded, or is run by vLLM.
+            MemoryLimitError: it does not fit.
+        """
+        from hydrometer.models.transformers_model import TransformersModel
+
+        if parse_model_spec(spec).is_vllm:
+            raise SpecError(
+                f"'{spec}' cannot take part in training, which changes the student's weights and reads the hidden "
+                "states of student and teachers; vLLM gives neither.\nName the folder or Hugging Face id itself."
+            )
+        model = self.load(spec, prompt_format)
+        assert isinstance(model, TransformersModel)
+        return model
+
+    def _load(self, text: str, prompt_format: PromptFormat) -> TransformersModel | VllmModel:
+        from hydrometer.models.transformers_model import load_model  # loads transformers
+        from hydrometer.models.vllm.model import load_vllm
+
+        spec, options = parse_model_spec(text), self.options
+        if spec.is_vllm:
+            return load_vllm(spec, dtype=options.dtype, prompt_format=prompt_format, in_flight=options.batch_size)
+        model = load_model(text, dtype=options.dtype, device=options.device, prompt_format=prompt_format)
+        model.score_cache = self.score_cache
+        return model
 
     def check_template_variables(self, names: Iterable[str]) -> None:
         """Refuse a variable that no template heeds: it would change nothing, and nobody would be told.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hydrometer.errors import RunFolderError
-from hydrometer.models import CausalModel
+from hydrometer.models import CausalModel, is_same_model
 from hydrometer.runs.options import RUNTIME_FIELDS
 from hydrometer.runs.rounds import Cost
 from hydrometer.version import __version__
@@ -58,7 +58,7 @@ def check_same_run(
             differing.append(f"  {name}: was {before.get(name)!r}, now {now.get(name)!r}")
     for name, model in identity["models"].items():
         old = recorded.get("models", {}).get(name, {})
-        if old.get("spec") == model["spec"] and old.get("fingerprint") != model["fingerprint"]:
+        if old.get("spec") == model["spec"] and not is_same_model(old.get("fingerprint"), model["fingerprint"]):
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
     shown, shows = recorded.get("prompts", {}), identity["prompts"]
     for name in sorted(shows):

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float64
 
-from hydrometer.models import CausalModel, Warp, warp_logprobs
+from hydrometer.models import CausalModel, Warp, drawn_logprobs
 from hydrometer.teachers.scoring import TeacherView
 
 
@@ -51,15 +50,4 @@ def _logprobs(
 ) -> list[Float64[np.ndarray, " token"]]:
     if isinstance(model, ManyResponses):
         return model.sampled_logprobs(prompt_ids, responses, warp)
-    return [_one_by_one(model, prompt_ids, response, warp) for response in responses]
-
-
-def _one_by_one(
-    model: CausalModel, prompt_ids: Sequence[int], response: Sequence[int], warp: Warp
-) -> Float64[np.ndarray, " token"]:
-    parts = [np.zeros(0)]
-    for chunk in model.score(prompt_ids, response):
-        ids = torch.tensor(response[chunk.start : chunk.start + len(chunk.logits)], device=chunk.logits.device)
-        logprobs = warp_logprobs(chunk.logits.double(), warp)
-        parts.append(logprobs.gather(-1, ids[:, None])[:, 0].cpu().numpy())
-    return np.concatenate(parts)
+    return [drawn_logprobs(model.score(prompt_ids, response), response, warp) for response in responses]

@@ -89,8 +89,8 @@ def build_workshop(config: TrainConfig, *, task: Task | None = None) -> Workshop
     route = build_route(config.route, [spec.name for spec in specs], questions)
     cache = open_score_cache(config.score_cache)
     loader = Loader(config.model_copy(update={"device": _own_device(config.device)}), cache)
-    student = loader.load(config.student, prompts.prompt_format(STUDENT))
-    others = {s.name: loader.load(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
+    student = loader.load_weights(config.student, prompts.prompt_format(STUDENT))
+    others = {s.name: loader.load_weights(s.model, prompts.prompt_format(s.name)) for s in specs if s.model != SELF}
     loader.check_template_variables(prompts.kwargs)
     shared = check_token_maps(student, others)
     learner = _own(student, shared, is_shared=any(model.network is student.network for model in others.values()))

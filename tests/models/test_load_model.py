@@ -68,7 +68,6 @@ def test_an_existing_folder_wins_over_every_other_reading(tmp_path: Path, monkey
         ("a/b/c", "looks like a folder"),
         ("gguf:model.gguf", r"no file 'model\.gguf'"),
         ("gguf:", "no file ''"),
-        ("vllm:http://localhost:8000/v1#name", "vLLM servers cannot be loaded"),
         ("org/name#adapter=lora", "no adapter folder 'lora'"),
         ("bundled:student#adapter=", "no adapter folder ''"),
         ("org/name#lora", "after '#' only adapter=FOLDER"),

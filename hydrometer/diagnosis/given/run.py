@@ -15,7 +15,7 @@ from hydrometer.artifacts import TABLES, read_json, read_table
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import FrozenPath, GivenQuestion, GivenRollout, GivenRollouts
 from hydrometer.errors import RunFolderError, SpecError
-from hydrometer.models import CausalModel
+from hydrometer.models import CausalModel, is_same_model
 from hydrometer.runs.fingerprints import fingerprint, fingerprint_questions
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.teachers import ListedCandidates
@@ -112,7 +112,7 @@ class FinishedRun:
             if name in self.asked.model_fields_set and asked[name] != then[name]
         ]
         model = self.described["models"][STUDENT]
-        if model["fingerprint"] != student.fingerprint:
+        if not is_same_model(model["fingerprint"], student.fingerprint):
             found.append(_line("student", model["spec"], student.spec) + " (other files)")
         if model["vocab_size"] != student.vocab_size:
             found.append(_line("vocabulary shared with all teachers", model["vocab_size"], student.vocab_size))

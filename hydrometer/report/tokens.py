@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hydrometer.report.figures import rounded
 from hydrometer.report.visible import visible_token
 
 MAX_CANDIDATES = 12
@@ -20,8 +21,10 @@ FIELD = "field:"
 NODE_NUMBERS = ("kept_student_mass", "student_entropy_nats", "value", "success_gap")
 SUCCESS = ("success_rate", "success_low", "success_high")
 Row = Mapping[str, Any]
-VERDICT = ("cosine", "signal", "advantage", "reverse_kl_nats", "direction_share")
+VERDICT = ("cosine", "signal", "advantage", "direction_share")
 """Columns of an arm's verdict at a node, in the order they are embedded; a reason code may follow."""
+TOKEN_DIGITS = 3
+"""Significant digits of a number of a node: as many as the page prints."""
 
 
 class StringTable:
@@ -44,9 +47,9 @@ class StringTable:
         self._index = {token: index for token, index in self._index.items() if index < size}
 
 
-def rounded(values: Sequence[float | None]) -> list[float | None]:
-    """Four significant digits each; null stays null, what is not finite becomes null."""
-    return [None if value is None or not math.isfinite(value) else float(f"{value:.4g}") for value in values]
+def rounded_all(values: Sequence[float | None]) -> list[float | None]:
+    """Each with as many digits as the page prints; null stays null."""
+    return [rounded(value, TOKEN_DIGITS) for value in values]
 
 
 def node_state(kept: Sequence[Row], *, eligible: bool) -> str:
@@ -76,6 +79,7 @@ def build_node(
     candidates: Sequence[Row],
     scores: Mapping[tuple[int, str], Row],
     verdicts: Mapping[tuple[str, str], Row],
+    examples: Mapping[int, Sequence[int]],
     *,
     teachers: Sequence[str],
     arms: Sequence[tuple[str, str]],
@@ -88,37 +92,46 @@ def build_node(
         candidates: its rows of candidates.
         scores: its rows of teacher_scores by (token_id, teacher).
         verdicts: its rows of alignment (or token_scores) by (teacher, objective).
+        examples: places of rollouts through it, by token_id.
         teachers: order of the teacher probabilities.
         arms: order of directions and verdicts.
         strings: takes the token texts.
     """
-    ordered = sorted(candidates, key=lambda row: -_probability(row["student_logprob"]))
-    kept = [row for row in ordered if row["kept"]]
+    kept = [row for row in candidates if row["kept"]]
     kept_ids = [row["token_id"] for row in kept]
     ideal = dict(zip(kept_ids, centred(kept, [row["success_rate"] for row in kept]), strict=True))
     directions = [_arm_direction(kept, scores, teacher, objective) for teacher, objective in arms]
-    shown = sorted(sorted(ordered, key=lambda row: not row["kept"])[:MAX_CANDIDATES], key=ordered.index)
-    return {
+    shown = shown_candidates(candidates)
+    built = {
         "token": strings.index(node["token"] or ""),
         "state": node_state(kept, eligible=bool(node["eligible"])),
         "reason": node["reason"],
-        "numbers": rounded([node[column] for column in NODE_NUMBERS]),
-        "hidden": len(ordered) - len(shown),
+        "numbers": rounded_all([node[column] for column in NODE_NUMBERS]),
+        "hidden": len(candidates) - len(shown),
+        "kl": rounded_all([_divergence(verdicts, teacher) for teacher in teachers]),
         "candidates": [
             [
                 strings.index(row["token"] or ""),
-                *rounded([_probability(row["student_logprob"]), *(row[column] for column in SUCCESS)]),
+                *rounded_all([_probability(row["student_logprob"]), *(row[column] for column in SUCCESS)]),
                 row["visits"],
                 int(bool(row["kept"])),
                 int(row["token_id"] == node["token_id"]),
-                *rounded([ideal.get(row["token_id"])]),
-                rounded([_teacher_probability(scores.get((row["token_id"], teacher))) for teacher in teachers]),
-                rounded([direction.get(row["token_id"]) for direction in directions]),
+                *rounded_all([ideal.get(row["token_id"])]),
+                rounded_all([_teacher_probability(scores.get((row["token_id"], teacher))) for teacher in teachers]),
+                rounded_all([direction.get(row["token_id"]) for direction in directions]) if row["kept"] else [],
+                list(examples.get(row["token_id"], ())),
             ]
             for row in shown
         ],
-        "arms": [_verdict(verdicts.get(arm)) for arm in arms],
     }
+    found = [_verdict(verdicts.get(arm)) for arm in arms]
+    return built | ({"arms": found} if any(found) else {})
+
+
+def shown_candidates(candidates: Sequence[Row]) -> list[Row]:
+    """Those that the page lists, most likely first; where they are too many, kept ones go before likely ones."""
+    ordered = sorted(candidates, key=lambda row: -_probability(row["student_logprob"]))
+    return sorted(sorted(ordered, key=lambda row: not row["kept"])[:MAX_CANDIDATES], key=ordered.index)
 
 
 def _arm_direction(
@@ -129,10 +142,16 @@ def _arm_direction(
 
 
 def _verdict(row: Row | None) -> list[Any] | None:
-    if row is None:
+    """None where the arm was not measured here; token_scores alone hold only divergences."""
+    if row is None or "cosine" not in row:
         return None
     reason = row.get("reason")
-    return [*rounded([row.get(column) for column in VERDICT]), *([reason] if reason else [])]
+    return [*rounded_all([row.get(column) for column in VERDICT]), *([reason] if reason else [])]
+
+
+def _divergence(verdicts: Mapping[tuple[str, str], Row], teacher: str) -> float | None:
+    """KL(student || teacher) in nats; the same for every objective."""
+    return next((row["reverse_kl_nats"] for (name, _), row in verdicts.items() if name == teacher), None)
 
 
 def _probability(logprob: float | None) -> float:

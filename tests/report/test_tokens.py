@@ -6,10 +6,10 @@ import pytest
 
 from hydrometer.report import RunFiles
 from hydrometer.report.paths import build_token_view, order_paths
-from hydrometer.report.tokens import MAX_CANDIDATES, StringTable, build_node, node_state, rounded
+from hydrometer.report.tokens import MAX_CANDIDATES, StringTable, build_node, node_state, rounded_all
 
-COSINE, KL, REASON = 0, 3, 5
-KEPT, DRAWN, IDEAL, TEACHERS, DIRECTIONS = 6, 7, 8, 9, 10
+COSINE, REASON = 0, 4
+KEPT, DRAWN, IDEAL, TEACHERS, DIRECTIONS, EXAMPLES = 6, 7, 8, 9, 10, 11
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_directions_of_the_page_multiply_to_the_inner_products_of_the_table(
                     direction = [candidate[DIRECTIONS][place] for candidate in kept]
                     size = row["ideal_norm"][0] * row["direction_norm"][0]
                     product = sum(g * d for g, d in zip(ideal, direction, strict=True))
-                    assert product == pytest.approx(row["inner_product"][0], rel=2e-3, abs=2e-3 * size + 1e-15)
-                    assert sum(ideal) == pytest.approx(0.0, abs=1e-3)
-                    assert math.hypot(*direction) == pytest.approx(row["direction_norm"][0], rel=2e-3, abs=1e-15)
+                    assert product == pytest.approx(row["inner_product"][0], rel=1e-2, abs=1e-2 * size + 1e-15)
+                    assert sum(ideal) == pytest.approx(0.0, abs=3e-3)
+                    assert math.hypot(*direction) == pytest.approx(row["direction_norm"][0], rel=1e-2, abs=1e-15)
                     checked += 1
     assert checked == run_files.alignment.height > 100
 
@@ -72,12 +72,13 @@ def test_verdicts_come_from_alignment_and_from_token_scores_where_nothing_was_me
             "objective": "reverse_kl",
         }
         full = run_files.token_scores.filter(**key)
-        verdict = node["arms"][arm]
-        assert verdict[KL] == pytest.approx(full["reverse_kl_nats"][0], rel=1e-3)
+        kl = node["kl"][token_view["teachers"].index("expert")]
+        assert kl == pytest.approx(full["reverse_kl_nats"][0], rel=1e-2)
         if node["state"] == "unmeasured":
-            assert verdict[COSINE] is None
+            assert "arms" not in node
         else:
-            assert verdict[COSINE] == pytest.approx(run_files.alignment.filter(**key)["cosine"][0], rel=1e-3)
+            cosine = run_files.alignment.filter(**key)["cosine"][0]
+            assert node["arms"][arm][COSINE] == pytest.approx(cosine, rel=1e-2)
 
 
 def test_a_copy_of_the_student_has_no_cosine_and_says_why(token_view: dict[str, Any]):
@@ -128,23 +129,31 @@ def test_directions_of_a_hand_computed_node():
         for token, f in ((1, 0.0), (2, 4.0), (3, 9.0))
     }
     node = build_node(
-        node_row(), rows, scores, {}, teachers=["expert"], arms=[("expert", "x"), ("other", "x")], strings=StringTable()
+        node_row(),
+        rows,
+        scores,
+        {},
+        {2: [4, 0]},
+        teachers=["expert"],
+        arms=[("expert", "x"), ("other", "x")],
+        strings=StringTable(),
     )
     # w = (3/4, 1/4): mean S = 0.6, g = (0.6 * -0.1, 0.2 * 0.3); mean f = 1, d = (0.6 * -1, 0.2 * 3)
     assert [row[IDEAL] for row in node["candidates"]] == [pytest.approx(-0.06), pytest.approx(0.06), None]
     assert [row[DIRECTIONS] for row in node["candidates"]] == [
         [pytest.approx(-0.6), None],
         [pytest.approx(0.6), None],
-        [None, None],
+        [],
     ]
+    assert [row[EXAMPLES] for row in node["candidates"]] == [[], [4, 0], []]
     assert [row[TEACHERS] for row in node["candidates"]] == [[0.5]] * 3
-    assert node["arms"] == [None, None]
+    assert "arms" not in node
     assert node["hidden"] == 0
 
 
 def test_kept_candidates_are_listed_before_likely_ones_that_were_dropped():
     rows = [candidate(number, 0.05 - number / 1000, 0.5, 0.4, 0.6, kept=number >= 15) for number in range(20)]
-    node = build_node(node_row(), rows, {}, {}, teachers=[], arms=[], strings=StringTable())
+    node = build_node(node_row(), rows, {}, {}, {}, teachers=[], arms=[], strings=StringTable())
     assert len(node["candidates"]) == MAX_CANDIDATES
     assert node["hidden"] == 20 - MAX_CANDIDATES
     assert sum(row[KEPT] for row in node["candidates"]) == 5
@@ -154,7 +163,7 @@ def test_kept_candidates_are_listed_before_likely_ones_that_were_dropped():
 def test_paths_that_do_not_fit_are_left_out_and_counted(run_files: RunFiles):
     whole = build_token_view(run_files)
     assert (whole["left_out"], whole["paths"]) == (0, 6)
-    part = build_token_view(run_files, data_bytes=25_000)
+    part = build_token_view(run_files, data_bytes=12_000)
     shown = [(question["id"], path["id"]) for question in part["questions"] for path in question["paths"]]
     assert 0 < len(shown) < 6
     assert part["left_out"] == 6 - len(shown)
@@ -182,4 +191,4 @@ def test_every_question_comes_first_once_and_incorrect_paths_before_correct_ones
 
 
 def test_rounding_keeps_significant_digits_and_drops_what_is_not_finite():
-    assert rounded([0.000123456, -12345.6, None, float("nan"), 0.0]) == [0.0001235, -12350.0, None, None, 0.0]
+    assert rounded_all([0.000123456, -12345.6, None, float("nan"), 0.0]) == [0.000123, -12300.0, None, None, 0.0]

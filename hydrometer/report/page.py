@@ -31,7 +31,8 @@ def render_page(template: str, view: dict[str, Any], data: dict[str, Any]) -> st
         view: what the template prints.
         data: what the script draws: `figures` by key and, for a diagnosis, `tokens` and `questions`.
     """
-    scripts = [_asset(name).strip() for name in LIBRARIES]
+    libraries = "\n".join(_asset(name).strip() for name in LIBRARIES)
+    scripts = [f"/*\n{_asset('vendor/LICENSES.txt')}*/\n{libraries}"]
     scripts.append("(() => {\n" + '"use strict";\n' + "".join(_asset(name) for name in MODULES) + "})();")
     return (
         _environment()

@@ -117,7 +117,7 @@ def test_the_page_needs_nothing_from_outside(page: str):
         assert "src" not in attributes
         assert (attributes.get("href") or "#").startswith("#")
         assert not [name for name in attributes if name.startswith("on")]
-    own = page.replace(elements.scripts[1], "").replace(elements.scripts[2], "")
+    own = page.replace(elements.scripts[1], "")
     assert "http://" not in own.replace("http://www.w3.org/2000/svg", "")
     assert "https://" not in own
     assert "url(" not in own
@@ -131,7 +131,7 @@ def test_only_the_pages_own_scripts_may_run(page: str):
     assert "default-src 'none'" in policy
     assert "unsafe-eval" not in policy
     data, *scripts = parse(page).scripts
-    assert len(scripts) == 3
+    assert len(scripts) == 2
     assert not set(data) & set("<>&")
     hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
@@ -155,7 +155,7 @@ def test_hostile_text_stays_text(tmp_path: Path):
     page = build_report(tmp_path).read_text(encoding="utf-8")
     elements = parse(page)
     tags = [tag for tag, _ in elements.found]
-    assert tags.count("script") == 4
+    assert tags.count("script") == 3
     assert "img" not in tags
     assert not any(name.startswith("on") for _, attributes in elements.found for name in attributes)
     assert not set(page) & set("\u202e\u2066\u2069\u2028\u2029\x00\x1b\u200d")

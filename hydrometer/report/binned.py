@@ -38,6 +38,7 @@ _COLUMNS = (
     "nodes",
     "questions",
     "unit",
+    "scale",
     "hover",
 )
 
@@ -49,6 +50,8 @@ class Predictor(NamedTuple):
     label: str
     ends: tuple[float, ...] | None
     """Inner ends of the bins; None: quantiles."""
+    scale: str = "linear"
+    """Of its axis: `linear` or `log`."""
 
 
 DEPTH = (
@@ -56,8 +59,8 @@ DEPTH = (
     Predictor("position", "position in tokens", (8, 16, 32, 64, 128, 256, 512, 1024)),
 )
 DISTANCE = (
-    Predictor("reverse_kl_nats", "KL(student ‖ teacher), nats", None),
-    Predictor("l2", "L2 distance of p and q", None),
+    Predictor("reverse_kl_nats", "KL(student ‖ teacher), nats", None, "log"),
+    Predictor("l2", "L2 distance of p and q", None, "log"),
     Predictor("distribution_cosine", "cosine of p and q", None),
 )
 
@@ -129,7 +132,7 @@ def _rows(frame: pl.DataFrame, predictor: Predictor) -> Iterator[tuple[Any, ...]
                 f"{'no interval' if low is None else f'[{format_unit(low, unit)}, {format_unit(high, unit)}]'}\n"
                 f"{predictor.label}: mean {format_number(x)}\n{nodes:,} nodes, {rows.height} questions"
             )
-            counts = (nodes, rows.height, unit, hover)
+            counts = (nodes, rows.height, unit, predictor.scale, hover)
             yield (predictor.label, name, objective, teacher, x, value, low, high, *counts)
 
 

@@ -6,6 +6,8 @@ without the correction for noise that the ranking has: one question holds too fe
 teachers under an objective: mean over the nodes where two teachers or more have a cosine of max cosine - min cosine.
 """
 
+import itertools
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +20,7 @@ from hydrometer.types import STUDENT
 
 Json = dict[str, Any]
 PROMPT_CHARACTERS = 160
+FEWEST_SHARED = 30
 _ARM = ["teacher", "objective"]
 _NODE = ["question_id", "rollout_id", "position", "continuation"]
 
@@ -35,10 +38,13 @@ def build_questions(files: RunFiles, arms: Sequence[tuple[str, str]]) -> Json:
         .len()
         .iter_rows()
     )
+    shared = _shared_start(files.questions["prompt"].drop_nulls().to_list())
     rows = [
         {
             "id": visible_text(row["question_id"], 300),
-            "prompt": visible_text(" ".join((row["prompt"] or "").split()), PROMPT_CHARACTERS),
+            "prompt": visible_text(
+                textwrap.shorten((row["prompt"] or "")[shared:], PROMPT_CHARACTERS, placeholder=" …")
+            ),
             "success": [rounded(row[name]) for name in ("success_rate", "success_low", "success_high")],
             "rollouts": row["rollouts"],
             "informative": row["informative"],
@@ -53,6 +59,16 @@ def build_questions(files: RunFiles, arms: Sequence[tuple[str, str]]) -> Json:
         "objectives": [visible_text(name) for name in objectives],
         "rows": rows,
     }
+
+
+def _shared_start(prompts: Sequence[str]) -> int:
+    """Characters that all prompts begin with (a task's instruction), up to a word's end; 0 where they are few."""
+    if len(prompts) < 2:
+        return 0
+    first, last = min(prompts), max(prompts)  # what these two share, all between them share
+    alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))
+    end = max((place + 1 for place, (character, _) in enumerate(alike) if character.isspace()), default=0)
+    return end if end >= FEWEST_SHARED else 0
 
 
 def _pooled_cosines(alignment: pl.DataFrame) -> dict[tuple[str, ...], float | None]:

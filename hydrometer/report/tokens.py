@@ -4,8 +4,14 @@
 
 recomputed here from nodes, candidates and teacher_scores, because the tables store lengths and products only.
 
-State of a node: `unmeasured` (fewer than two kept candidates), `equal` (their success rates do not differ), `uncertain`
-(the success intervals of all kept candidates share a point, so noise could turn the verdict around), `clear`.
+State of a node: `unmeasured` (fewer than two kept candidates), `equal` (their success rates do not differ), `measured`.
+
+The sign of an arm at a measured node is certain where
+
+    |g.d| > 1.96 sd(g.d),   g.d = sum_j c_j S_j,   c_j = p_j (d_j - sum_k w_k d_k),   sd^2 = sum_j c_j^2 sd(S_j)^2
+
+with sd(S_j) the half width of the candidate's success interval over 1.96, so that a rate of 0 or 1 after a few visits is
+not taken for a fact. Candidates that the student gives no probability decide nothing.
 """
 
 import math
@@ -22,7 +28,7 @@ NODE_NUMBERS = ("kept_student_mass", "student_entropy_nats", "value", "success_g
 SUCCESS = ("success_rate", "success_low", "success_high")
 Row = Mapping[str, Any]
 VERDICT = ("cosine", "signal", "advantage", "direction_share")
-"""Columns of an arm's verdict at a node, in the order they are embedded; a reason code may follow."""
+"""Columns of an arm's verdict at a node, in order; 1 or 0 follows for a certain sign, and perhaps a reason code."""
 TOKEN_DIGITS = 3
 """Significant digits of a number of a node: as many as the page prints."""
 
@@ -56,12 +62,21 @@ def node_state(kept: Sequence[Row], *, eligible: bool) -> str:
     """How much the success rates of a node say."""
     if len(kept) < 2:
         return "unmeasured"
-    if not eligible:
-        return "equal"
-    lows = [row["success_low"] for row in kept if row["success_low"] is not None]
-    highs = [row["success_high"] for row in kept if row["success_high"] is not None]
-    is_separated = bool(lows) and bool(highs) and max(lows) > min(highs)
-    return "clear" if is_separated else "uncertain"
+    return "measured" if eligible else "equal"
+
+
+def is_sign_certain(kept: Sequence[Row], direction: Sequence[float | None]) -> bool:
+    """Whether the noise of the success rates could not turn the sign of g.d; False where anything is unknown."""
+    values = [value for value in direction if value is not None]
+    bounds = [[row[name] for name in SUCCESS] for row in kept]
+    if len(values) < len(kept) or len(kept) < 2 or any(end is None for ends in bounds for end in ends):
+        return False
+    masses = [math.exp(row["student_logprob"]) for row in kept]
+    mean = sum(mass * value for mass, value in zip(masses, values, strict=True)) / sum(masses)
+    weights = [mass * (value - mean) for mass, value in zip(masses, values, strict=True)]
+    product = sum(weight * rate for weight, (rate, _, _) in zip(weights, bounds, strict=True))
+    spread = math.hypot(*(weight * (high - low) / 2 for weight, (_, low, high) in zip(weights, bounds, strict=True)))
+    return abs(product) > spread
 
 
 def centred(kept: Sequence[Row], values: Sequence[float | None]) -> list[float | None]:
@@ -124,7 +139,10 @@ def build_node(
             for row in shown
         ],
     }
-    found = [_verdict(verdicts.get(arm)) for arm in arms]
+    found = [
+        _verdict(verdicts.get(arm), certain=is_sign_certain(kept, list(direction.values())))
+        for arm, direction in zip(arms, directions, strict=True)
+    ]
     return built | ({"arms": found} if any(found) else {})
 
 
@@ -141,12 +159,12 @@ def _arm_direction(
     return dict(zip((row["token_id"] for row in kept), centred(kept, fields), strict=True))
 
 
-def _verdict(row: Row | None) -> list[Any] | None:
+def _verdict(row: Row | None, *, certain: bool) -> list[Any] | None:
     """None where the arm was not measured here; token_scores alone hold only divergences."""
     if row is None or "cosine" not in row:
         return None
     reason = row.get("reason")
-    return [*rounded_all([row.get(column) for column in VERDICT]), *([reason] if reason else [])]
+    return [*rounded_all([row.get(column) for column in VERDICT]), int(certain), *([reason] if reason else [])]
 
 
 def _divergence(verdicts: Mapping[tuple[str, str], Row], teacher: str) -> float | None:

@@ -42,7 +42,7 @@ def build_view(files: RunFiles) -> Page:
     for arm in arms:
         arm["recommended"] = answer["state"] == "recommended" and arm["label"] == answer["arm"]
     tokens = build_token_view(files) | {"start": _start(arms)}
-    why = [*build_analyses(files.summary), *binned_figures(files)]
+    why = [*binned_figures(files), *build_analyses(files.summary)]
     figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
     view = {
         "name": files.name,

@@ -179,3 +179,16 @@ def test_every_text_and_number_of_a_figure_is_harmless(tmp_path: Path) -> None:
     odd = Figure("k", "t", "n", {"alarms": [{"text": "x\u202e"}]}, ("a",), [[float("inf")], [0.123456], [True], [7]])
     assert odd.describe()["rows"] == [[None], [0.1235], [True], [7]]
     assert odd.describe()["chart"] == {"alarms": [{"text": "x⟨U+202E⟩"}]}
+
+
+def test_an_instruction_that_all_prompts_begin_with_is_left_out_of_the_table(tmp_path: Path) -> None:
+    tables = write_run(tmp_path, questions=3, paths=1, tokens=4)
+    start = "Answer with a number, and nothing else. Question: "
+    named = pl.lit(start) + pl.col("question_id") + pl.lit(" is it \u202e " + "word " * 60)
+    files = read_run(tmp_path)._replace(questions=tables["questions"].with_columns(named.alias("prompt")))
+    prompts = [row["prompt"] for row in build_questions(files, [])["rows"]]
+    assert prompts[1].startswith("q001 is it ⟨U+202E⟩ word")
+    assert prompts[1].endswith(" …")
+    assert len(prompts[1]) < 180
+    short = read_run(tmp_path)
+    assert build_questions(short, [])["rows"][1]["prompt"].startswith("Start with 7. Add 5")

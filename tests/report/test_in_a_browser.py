@@ -86,13 +86,22 @@ def test_a_reader_goes_from_the_ranking_to_a_token_and_switches_teachers(browser
 
 
 def test_the_most_harmful_token_of_the_run_is_two_clicks_away(browser: Any, run_folder: Path, report: Path) -> None:
-    tables = {name: pl.read_parquet(run_folder / f"{name}.parquet") for name in ("alignment", "candidates")}
-    key = ["question_id", "rollout_id", "position"]
-    kept = tables["candidates"].filter("kept").group_by(key)
-    apart = kept.agg(pl.col("success_low").max().alias("low"), pl.col("success_high").min().alias("high"))
-    arm = tables["alignment"].filter(teacher="self+wrong_answer", objective="reverse_kl")
-    clear = arm.join(apart.filter(pl.col("low") > pl.col("high")), on=key).sort("signal")
-    worst = clear.row(0, named=True)
+    kept = pl.read_parquet(run_folder / "candidates.parquet").filter("kept")
+    scores = pl.read_parquet(run_folder / "teacher_scores.parquet").filter(teacher="self+wrong_answer")
+    alignment = pl.read_parquet(run_folder / "alignment.parquet")
+    arm = alignment.filter(teacher="self+wrong_answer", objective="reverse_kl").drop_nulls("cosine")
+    worst = None
+    for row in arm.sort("signal").iter_rows(named=True):
+        key = {name: row[name] for name in ("question_id", "rollout_id", "position")}
+        here = kept.filter(**key).join(scores, on=[*key, "token_id"])
+        p = np.exp(here["student_logprob"].to_numpy())
+        d = p * (here["field:reverse_kl"].to_numpy() - (p * here["field:reverse_kl"].to_numpy()).sum() / p.sum())
+        weights = p * (d - (p * d).sum() / p.sum())
+        half = (here["success_high"] - here["success_low"]).to_numpy() / 2
+        if abs((weights * here["success_rate"].to_numpy()).sum()) > np.sqrt(((weights * half) ** 2).sum()):
+            worst = row
+            break
+    assert worst is not None
     with open_page(browser, report) as page:
         page.select_option("#choose-teacher", "self+wrong_answer")
         page.select_option("#choose-objective", "reverse_kl")

@@ -1,14 +1,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
 from hydrometer.report import RunFiles
 from hydrometer.report.paths import build_token_view, order_paths
-from hydrometer.report.tokens import MAX_CANDIDATES, StringTable, build_node, node_state, rounded_all
+from hydrometer.report.tokens import MAX_CANDIDATES, StringTable, build_node, is_sign_certain, node_state, rounded_all
 
-COSINE, REASON = 0, 4
+COSINE, CERTAIN, REASON = 0, 4, 5
 KEPT, DRAWN, IDEAL, TEACHERS, DIRECTIONS, EXAMPLES = 6, 7, 8, 9, 10, 11
 
 
@@ -84,7 +85,7 @@ def test_verdicts_come_from_alignment_and_from_token_scores_where_nothing_was_me
 def test_a_copy_of_the_student_has_no_cosine_and_says_why(token_view: dict[str, Any]):
     arm = token_view["arms"].index(["twin", "reverse_kl"])
     nodes = [node for question in token_view["questions"] for path in question["paths"] for node in path["nodes"]]
-    verdicts = [node["arms"][arm] for node in nodes if node["state"] in ("clear", "uncertain")]
+    verdicts = [node["arms"][arm] for node in nodes if node["state"] == "measured"]
     assert verdicts
     assert "no change" in token_view["reasons"]["no_direction"]
     assert all(verdict[COSINE] is None and verdict[REASON] == "no_direction" for verdict in verdicts)
@@ -103,14 +104,35 @@ def candidate(token_id: int, p: float, rate: float, low: float, high: float, *, 
     }
 
 
-def test_a_node_is_clear_only_where_two_success_intervals_are_apart():
-    first = candidate(1, 0.5, 0.2, 0.1, 0.35)
-    apart, overlapping = candidate(2, 0.4, 0.7, 0.5, 0.8), candidate(2, 0.4, 0.4, 0.3, 0.6)
-    assert node_state([first, apart], eligible=True) == "clear"
-    assert node_state([first, overlapping], eligible=True) == "uncertain"
-    assert node_state([first, overlapping, apart], eligible=True) == "clear"
-    assert node_state([first, apart], eligible=False) == "equal"
+def test_what_a_nodes_success_rates_say_at_all():
+    first, second = candidate(1, 0.5, 0.2, 0.1, 0.35), candidate(2, 0.4, 0.7, 0.5, 0.8)
+    assert node_state([first, second], eligible=True) == "measured"
+    assert node_state([first, second], eligible=False) == "equal"
     assert node_state([first], eligible=False) == "unmeasured"
+
+
+def test_a_sign_is_certain_where_the_noise_of_the_rates_cannot_turn_it():
+    apart = [candidate(1, 0.5, 0.2, 0.1, 0.3), candidate(2, 0.5, 0.8, 0.7, 0.9)]
+    # c = p (d - 0) = (0.5, -0.5) x 0.3, g.d = 0.15 x 0.6, 1.96 sd = 0.15 x 0.1 x sqrt(2)
+    assert is_sign_certain(apart, [0.3, -0.3])
+    near = [candidate(1, 0.5, 0.45, 0.35, 0.55), candidate(2, 0.5, 0.55, 0.45, 0.65)]
+    assert not is_sign_certain(near, [0.3, -0.3])
+    unlikely = [*near, candidate(3, 1e-6, 0.0, 0.0, 0.01)]
+    assert not is_sign_certain(unlikely, [0.3, -0.3, 0.0]), "a token that nobody draws decides nothing"
+    assert not is_sign_certain(apart, [0.3, None])
+    assert not is_sign_certain([apart[0] | {"success_low": None}, apart[1]], [0.3, -0.3])
+
+
+def test_certainty_agrees_with_drawing_the_rates_again():
+    rng = np.random.default_rng(0)
+    rows = [candidate(1, 0.5, 0.3, 0.2, 0.4), candidate(2, 0.3, 0.45, 0.3, 0.6), candidate(3, 0.1, 0.9, 0.7, 1.1)]
+    masses, rates = np.array([0.5, 0.3, 0.1]), np.array([0.3, 0.45, 0.9])
+    drawn = rng.normal(rates, np.array([0.1, 0.15, 0.2]) / 1.96, size=(200_000, 3))
+    for direction in ([0.1, -0.1, 0.0], [-0.1, 0.0, 0.1], [-0.05, 0.1, -0.05], [-0.2, 0.19, 0.01]):
+        w = masses / masses.sum()
+        ideal = masses * (drawn - (drawn @ w)[:, None])
+        turned = min((ideal @ direction > 0).mean(), (ideal @ direction < 0).mean())
+        assert is_sign_certain(rows, direction) == bool(turned < 0.025)
 
 
 def node_row() -> dict[str, Any]:

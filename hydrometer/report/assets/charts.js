@@ -2,6 +2,7 @@
 const SERIES = ["var(--s1)", "var(--s2)", "var(--s3)", "var(--s4)", "var(--s5)", "var(--s6)", "var(--s7)", "var(--s8)"];
 const DASHES = ["", "5 3", "1.5 3"];
 const COSINE_LIMIT = 1.08; /* jackknife intervals of few questions may leave [-1, 1] by far */
+const LEAST = 1e-6; /* of a logarithmic axis */
 const seriesColour = (place) => SERIES[place % SERIES.length];
 const seriesDash = (place) => DASHES[Math.floor(place / SERIES.length) % DASHES.length];
 
@@ -65,7 +66,7 @@ function drawIntervals(figure, rows, width, series) {
     width, marginLeft, marginRight: 14, marginTop: hasHeads ? 28 : 6, marginBottom: 34,
     height: labels.length * rowHeight + (hasHeads ? 62 : 40),
     x: { domain, label: null, ticks: Math.max(3, Math.round((width - marginLeft) / panels.length / 75)), tickFormat: tickFormat(unit) },
-    y: { domain: series.length ? series : [""], axis: null, padding: 0.6 },
+    y: { domain: series.length ? series : [""], axis: null, padding: 0.6, insetTop: stacked ? 16 : 0 },
     fx: { domain: panels, label: null, paddingInner: hasHeads ? 0.06 : 0, paddingOuter: 0, axis: null },
     fy: { domain: labels, axis: null, padding: 0 },
     marks: [
@@ -75,11 +76,11 @@ function drawIntervals(figure, rows, width, series) {
       Plot.text(everywhere, { ...facet, text: () => "" }),
       ...(!hasHeads ? [] : [Plot.text(panels.map((panel) => ({ panel })), { fx: "panel", fy: () => labels[0], text: "panel", frameAnchor: "top", dy: -20, fontWeight: 600, fontSize: 12.5, fill: "var(--soft)" })]),
       Plot.text(named, { ...facet, text: (row) => shorten(row[chart.y], fits), frameAnchor: stacked ? "top-left" : "left", textAnchor: "start", dx: stacked ? 4 : 4 - marginLeft, dy: stacked ? 4 : 0, fill: "var(--ink)", stroke: "var(--card)", strokeWidth: 4, fontSize: 13, title: (row) => row[chart.y] }),
-      Plot.ruleY(inner, { ...facet, y, x1: (row) => place(row[low]), x2: (row) => place(row[high]), stroke: colour, strokeWidth: 7, strokeOpacity: 0.28, ...(stacked ? { dy: 10 } : {}) }),
-      Plot.ruleY(certain, { ...facet, y, x1: (row) => place(row[chart.low]), x2: (row) => place(row[chart.high]), stroke: colour, strokeWidth: 2, ...(stacked ? { dy: 10 } : {}) }),
-      Plot.dot(known, { ...facet, y, x: (row) => place(row[chart.x]), r: 4.5, fill: (row) => (row[chart.low] === null ? "var(--card)" : colour(row)), stroke: colour, strokeWidth: 1.6, ...(stacked ? { dy: 10 } : {}) }),
-      Plot.text(rows.filter((row) => row[chart.x] === null), { ...facet, y, text: (row) => (row[chart.empty] ? `no value: ${row[chart.empty]}` : "no value"), frameAnchor: "left", dx: 6, dy: stacked ? 10 : 0, fill: "var(--soft)", fontStyle: "italic", lineWidth: (width - marginLeft) / panels.length / 13 - 1, textOverflow: "ellipsis", title: (row) => row[chart.empty] || "no value" }),
-      Plot.tip(known, Plot.pointer({ ...facet, y, x: (row) => place(row[chart.x]), title: (row) => hoverText(figure, row), maxRadius: 50, fontSize: 12.5, lineWidth: 34, ...(stacked ? { dy: 10 } : {}) })),
+      Plot.ruleY(inner, { ...facet, y, x1: (row) => place(row[low]), x2: (row) => place(row[high]), stroke: colour, strokeWidth: 7, strokeOpacity: 0.28 }),
+      Plot.ruleY(certain, { ...facet, y, x1: (row) => place(row[chart.low]), x2: (row) => place(row[chart.high]), stroke: colour, strokeWidth: 2 }),
+      Plot.dot(known, { ...facet, y, x: (row) => place(row[chart.x]), r: 4.5, fill: (row) => (row[chart.low] === null ? "var(--card)" : colour(row)), stroke: colour, strokeWidth: 1.6 }),
+      Plot.text(rows.filter((row) => row[chart.x] === null), { ...facet, y, text: (row) => (row[chart.empty] ? `no value: ${row[chart.empty]}` : "no value"), frameAnchor: "left", dx: 6, fill: "var(--soft)", fontStyle: "italic", lineWidth: (width - marginLeft) / panels.length / 13 - 1, textOverflow: "ellipsis", title: (row) => row[chart.empty] || "no value" }),
+      Plot.tip(known, Plot.pointer({ ...facet, y, x: (row) => place(row[chart.x]), title: (row) => hoverText(figure, row), maxRadius: 50, fontSize: 12.5, lineWidth: 34 })),
     ],
   });
 }
@@ -94,14 +95,15 @@ function drawLines(figure, rows, width, series) {
   const named = (row) => (chart.series ? row[chart.series] : "");
   const colour = (row) => seriesColour(Math.max(series.indexOf(named(row)), 0));
   const clamp = (value) => Math.min(Math.max(value, domain[0]), domain[1]);
-  const x = chart.x;
+  const isLog = Boolean(rows.length && rows[0].scale === "log");
+  const x = isLog ? (row) => Math.max(row[chart.x], LEAST) : chart.x;
   const y = (row) => clamp(row[chart.y]);
   const xLabel = chart.xLabelColumn && rows.length ? rows[0][chart.xLabelColumn] : chart.xLabel;
   const alarms = (chart.alarms || []).filter((alarm) => !chart.series || series.includes(alarm.run));
   const ofRun = (alarm) => (series.length > 1 ? seriesColour(series.indexOf(alarm.run)) : "var(--harms)");
   return Plot.plot({
     width, height: Math.min(320, Math.max(190, 0.62 * width)), marginLeft: 56, marginRight: 16, marginTop: 14, marginBottom: 40,
-    x: { label: xLabel ? `${xLabel} →` : null, ticks: Math.max(3, Math.round(width / 90)), tickFormat: tickFormat("number"), nice: false },
+    x: { label: xLabel ? `${xLabel} →` : null, ticks: Math.max(3, Math.round(width / 90)), tickFormat: tickFormat("number"), ...(isLog ? { type: "log", ticks: 5 } : {}) },
     y: { domain, label: null, tickFormat: tickFormat(unit), ticks: 5 },
     marks: [
       Plot.gridY({ stroke: "var(--grid)", strokeOpacity: 1, ticks: 5 }),

@@ -1,5 +1,5 @@
 /* A figure on the page: choices above it, the chart, its numbers as a table, and what can be saved. */
-const HIDDEN_COLUMNS = ["hover", "unit"];
+const HIDDEN_COLUMNS = ["hover", "unit", "scale"];
 const FIGURES = [];
 const NARROW = 600;
 const MANY = 12; /* lines of a figure that takes the whole width */
@@ -60,9 +60,10 @@ class FigureView {
 
   drawChoices() {
     const filters = this.filters();
+    const leading = DATA.tokens?.start?.[1]; /* the objective of the arm in front */
     const selects = filters.flatMap((name, place) => {
       const offered = distinct(this.rows.filter((row) => filters.slice(0, place).every((other) => row[other] === this.choice[other])).map((row) => row[name]));
-      if (!offered.includes(this.choice[name])) this.choice[name] = offered[0];
+      if (!offered.includes(this.choice[name])) this.choice[name] = offered.includes(leading) ? leading : offered[0];
       if (offered.length < 2) return [];
       const select = element("select", { "data-choice": name });
       fill(select, offered.map((value) => [value, value]), this.choice[name]);

@@ -61,7 +61,7 @@ function reasonInWords(code) {
 
 function sentence(node, teacher) {
   const verdict = verdictOf(node, teacher);
-  if (node.state === "unmeasured" || node.state === "equal") {
+  if (node.state !== "measured") {
     const reason = reasonInWords(node.reason);
     return reason ? `${STATES[node.state]}: ${reason}` : STATES[node.state];
   }
@@ -70,7 +70,7 @@ function sentence(node, teacher) {
   const effect = verdict[VERDICT.cosine] > 0 ? "the teacher pulls towards success here" : "the teacher pulls away from success here";
   const kept = node.candidates.filter((candidate) => candidate[CANDIDATE.kept]).length;
   const two = kept === 2 ? " (two kept candidates: a cosine can only be +1 or −1)" : "";
-  return (node.state === "uncertain" ? `${effect}, but ${STATES.uncertain}` : effect) + two;
+  return (stateOf(node, teacher) === "uncertain" ? `${effect}, but ${STATES.uncertain}` : effect) + two;
 }
 
 /* What the teacher moves: the candidate it raises most and the one it lowers most, with their success rates. */

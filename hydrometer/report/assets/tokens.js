@@ -1,11 +1,10 @@
 /* The response as text, every token coloured by what is known of one arm, or of two beside each other. */
-const VERDICT = { cosine: 0, signal: 1, advantage: 2, share: 3, reason: 4 };
+const VERDICT = { cosine: 0, signal: 1, advantage: 2, share: 3, certain: 4, reason: 5 };
 const METRICS = ["cosine", "signal", "advantage"];
 const STATES = {
   unmeasured: "not measured",
   equal: "nothing to gain or lose here",
-  uncertain: "uncertain: the success intervals of all candidates overlap, noise could turn the sign",
-  clear: "",
+  uncertain: "uncertain: the noise of the success rates could turn the sign",
 };
 const view = { question: 0, path: 0, teacher: "", other: "", objective: "", metric: 0, node: 0 };
 
@@ -31,6 +30,14 @@ function metricOf(node, teacher) {
   return verdict === null ? null : verdict[view.metric];
 }
 
+/* unmeasured, equal, none (no direction, not scored), uncertain or clear. */
+function stateOf(node, teacher) {
+  if (node.state !== "measured") return node.state;
+  const verdict = verdictOf(node, teacher);
+  if (verdict === null || verdict[VERDICT.cosine] === null) return "none";
+  return verdict[VERDICT.certain] ? "clear" : "uncertain";
+}
+
 /* Both panes share a scale, so that the same colour is the same value. */
 function colourScale() {
   if (view.metric === VERDICT.cosine) return 1;
@@ -39,11 +46,10 @@ function colourScale() {
 }
 
 function tokenClass(node, teacher, scale) {
-  const value = metricOf(node, teacher);
-  if (node.state === "unmeasured" || node.state === "equal") return node.state;
-  if (value === null || verdictOf(node, teacher)[VERDICT.cosine] === null) return "none";
+  const [state, value] = [stateOf(node, teacher), metricOf(node, teacher)];
+  if (state !== "clear" && state !== "uncertain") return state;
   const step = Math.min(5, Math.max(1, Math.ceil((Math.abs(value) / scale) * 5 - 1e-9)));
-  return `${node.state} n${step}${value < 0 ? " neg" : ""}`;
+  return `${state} n${step}${value < 0 ? " neg" : ""}`;
 }
 
 /* Whether the advice singles a token out: "train" or "skip", else "". */
@@ -55,7 +61,8 @@ function singledOut(node) {
 function describe(node, teacher, position) {
   const verdict = verdictOf(node, teacher);
   const value = verdict === null ? "not scored" : `cosine ${signed(verdict[VERDICT.cosine], 2)}`;
-  return `token ${position}: ${tokenText(node.token)}; ${value}${STATES[node.state] ? "; " + STATES[node.state] : ""}${singledOut(node) ? "; advice: " + singledOut(node) : ""}`;
+  const state = STATES[stateOf(node, teacher)];
+  return `token ${position}: ${tokenText(node.token)}; ${value}${state ? "; " + state : ""}${singledOut(node) ? "; advice: " + singledOut(node) : ""}`;
 }
 
 function drawTokens() {
@@ -131,11 +138,11 @@ function ranked(sign, paths) {
   const found = [];
   for (const [question, path] of paths) {
     DATA.tokens.questions[question].paths[path].nodes.forEach((node, position) => {
-      const verdict = verdictOf(node, view.teacher);
-      if (verdict === null || verdict[VERDICT.cosine] === null || node.state === "equal") return;
-      const signal = verdict[VERDICT.signal];
-      const wanted = sign === 0 ? node.state === "uncertain" : sign * signal >= NOTICEABLE;
-      if (wanted) found.push({ question, path, position, doubt: node.state !== "clear", size: Math.abs(signal) });
+      const state = stateOf(node, view.teacher);
+      if (state !== "clear" && state !== "uncertain") return;
+      const signal = verdictOf(node, view.teacher)[VERDICT.signal];
+      const wanted = sign === 0 ? state === "uncertain" : sign * signal >= NOTICEABLE;
+      if (wanted) found.push({ question, path, position, doubt: state === "uncertain", size: Math.abs(signal) });
     });
   }
   return found.sort((a, b) => a.doubt - b.doubt || b.size - a.size);

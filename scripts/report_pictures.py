@@ -16,7 +16,7 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
 
-COLOURS = 128
+COLOURS = 200
 MARGIN = 20
 TALLEST = 1500
 """Pixels; what is below is cut off."""

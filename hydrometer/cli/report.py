@@ -39,12 +39,13 @@ def _compare(folders: tuple[Path, ...], out: Path, screen: Console) -> dict[str,
     """Print the comparison, or why there is none, and write its page; the reports are built either way."""
     trained = [folder for folder in folders if run_kind(folder) == "training"]
     tables, reason = None, None
-    if len(folders) - len(trained) != 0 or len(trained) < 2:
+    if len(trained) < len(folders):
         tables, reason = _compare_diagnoses(tuple(folder for folder in folders if folder not in trained), screen)
+    page = None
     if tables is not None or trained:
-        page = build_comparison(out, folders, diagnoses=tables, reason=reason)
-        screen.print(printable(str(page)), soft_wrap=True)
-    return {"comparison": tables, "reason": reason}
+        page = str(build_comparison(out, folders, diagnoses=tables, reason=reason))
+        screen.print(printable(page), soft_wrap=True)
+    return {"comparison": tables, "reason": reason, "page": page}
 
 
 def _compare_diagnoses(

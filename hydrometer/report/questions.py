@@ -42,9 +42,7 @@ def build_questions(files: RunFiles, arms: Sequence[tuple[str, str]]) -> Json:
     rows = [
         {
             "id": visible_text(row["question_id"], 300),
-            "prompt": visible_text(
-                textwrap.shorten((row["prompt"] or "")[shared:], PROMPT_CHARACTERS, placeholder=" …")
-            ),
+            "prompt": visible_text(_shortened(row["prompt"] or "", shared)),
             "success": [rounded(row[name]) for name in ("success_rate", "success_low", "success_high")],
             "rollouts": row["rollouts"],
             "informative": row["informative"],
@@ -59,6 +57,12 @@ def build_questions(files: RunFiles, arms: Sequence[tuple[str, str]]) -> Json:
         "objectives": [visible_text(name) for name in objectives],
         "rows": rows,
     }
+
+
+def _shortened(prompt: str, shared: int) -> str:
+    """A prompt on one line, without what all prompts begin with."""
+    rest = textwrap.shorten(prompt[shared:], PROMPT_CHARACTERS, placeholder=" …")
+    return f"… {rest}" if shared else rest
 
 
 def _shared_start(prompts: Sequence[str]) -> int:

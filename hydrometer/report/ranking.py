@@ -116,10 +116,10 @@ def _arm_rows(arm: Json, tests: Sequence[Mapping[str, Any]], *, by_branches: boo
     """The ranking's score first; where it is made of branches, beside its parts on correct and incorrect responses."""
     label = ("★ " if arm.get("recommended") else "") + arm["label"]
     if arm["place"] is not None:
-        yield _ranking_row(arm, label, "all")
+        yield _ranking_row(arm, label, "all", tests)
     if arm["no_teacher"]:
         if by_branches:
-            yield from (_ranking_row(arm, label, split) for split in SPLITS[1:])
+            yield from (_ranking_row(arm, label, split, ()) for split in SPLITS[1:])
         return
     if by_branches and arm["place"] is not None:
         for split in SPLITS[1:]:
@@ -141,7 +141,7 @@ def _score_row(
     return (label, name, split, *numbers, note, hover)
 
 
-def _ranking_row(arm: Json, label: str, split: str) -> tuple[Any, ...]:
+def _ranking_row(arm: Json, label: str, split: str, tests: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     """The score of the ranking itself; `no teacher` has the score 0 and no interval."""
     ends = arm["ranking_interval"] or [None, None]
     value = arm["ranking_score"]
@@ -156,6 +156,10 @@ def _ranking_row(arm: Json, label: str, split: str) -> tuple[Any, ...]:
         )
     if arm["p_within_epsilon"] is not None:
         lines.append(f"probability of being within epsilon of the best: {arm['p_within_epsilon']:.3f}")
+    if not arm["no_teacher"]:
+        score = arm["scores"]["all"][RANKING_METRIC.key]
+        lines.append(f"{score['n_nodes']:,} measured nodes of its own, {score['n_questions']} questions")
+    lines += [line for test in tests for line in _test_line(test, RANKING_METRIC)]
     note = arm["ranking_reason"] if value is None else None if arm["ranking_interval"] else "no interval"
     counts = (None, None, RANKING_METRIC.unit)
     hover = "\n".join(lines)

@@ -10,8 +10,8 @@ The sign of an arm at a measured node is certain where
 
     |g.d| > 1.96 sd(g.d),   g.d = sum_j c_j S_j,   c_j = p_j (d_j - sum_k w_k d_k),   sd^2 = sum_j c_j^2 sd(S_j)^2
 
-with sd(S_j) the half width of the candidate's success interval over 1.96, so that a rate of 0 or 1 after a few visits is
-not taken for a fact. Candidates that the student gives no probability decide nothing.
+with sd(S_j) the half width of the candidate's success interval over 1.96, so that a rate of 0 or 1 after a few visits
+is not taken for a fact. Candidates that the student gives no probability decide nothing.
 """
 
 import math

@@ -59,14 +59,12 @@ def is_own(address: str) -> bool:
 
 
 def draw_everything(page: Any) -> None:
-    """Bring every figure near the window once, so that it is drawn."""
-    page.evaluate("for (const figure of document.querySelectorAll('figure')) figure.scrollIntoView()")
+    """Bring every figure to the window once, so that it is drawn."""
+    shown = "[...document.querySelectorAll('figure')].filter((figure) => figure.checkVisibility())"
+    for place in range(page.evaluate(f"{shown}.length")):
+        page.evaluate(f"{shown}[{place}].scrollIntoView()")
+        wait_until(page, f"Boolean({shown}[{place}].querySelector('.plot > *'))")
     page.evaluate("scrollTo(0, 0)")
-    wait_until(
-        page,
-        "[...document.querySelectorAll('figure')].filter((figure) => figure.checkVisibility())"
-        ".every((figure) => figure.querySelector('.plot > *'))",
-    )
 
 
 def wait_until(page: Any, condition: str) -> None:

@@ -135,6 +135,10 @@ def test_the_ranking_shows_its_own_score_first_and_a_missing_interval_as_none(ru
     assert (second["low"], second["note"]) == (None, "no interval")
     assert {row["split"] for row in rows if row["metric"] == "Ranking score"} == {"all", "correct", "incorrect"}
     assert "probability of being within epsilon of the best: 0.970" in own[0]["hover"]
+    best = next(row for row in own if row["arm"].endswith("expert, reverse_kl"))
+    nodes = run_files.summary["arms"][1]["scores"]["all"]["pooled_cosine"]["n_nodes"]
+    assert f"{nodes} measured nodes of its own, 3 questions" in best["hover"]
+    assert "against no teacher: p = 0.03125" in best["hover"]
     tested = [row for row in rows if row["metric"] == "Pooled cosine" and row["arm"].endswith("expert, reverse_kl")]
     assert len(tested) == 3
     assert all("against no teacher: p = 0.03125, Holm 0.04" in row["hover"] for row in tested)
@@ -187,8 +191,11 @@ def test_an_instruction_that_all_prompts_begin_with_is_left_out_of_the_table(tmp
     named = pl.lit(start) + pl.col("question_id") + pl.lit(" is it \u202e " + "word " * 60)
     files = read_run(tmp_path)._replace(questions=tables["questions"].with_columns(named.alias("prompt")))
     prompts = [row["prompt"] for row in build_questions(files, [])["rows"]]
-    assert prompts[1].startswith("q001 is it ⟨U+202E⟩ word")
+    assert prompts[1].startswith("… q001 is it ⟨U+202E⟩ word")
     assert prompts[1].endswith(" …")
     assert len(prompts[1]) < 180
-    short = read_run(tmp_path)
-    assert build_questions(short, [])["rows"][1]["prompt"].startswith("Start with 7. Add 5")
+    assert build_questions(read_run(tmp_path), [])["rows"][1]["prompt"] == "… (q001)"
+    unlike = read_run(tmp_path)._replace(
+        questions=tables["questions"].with_columns(pl.col("question_id").alias("prompt"))
+    )
+    assert build_questions(unlike, [])["rows"][1]["prompt"] == "q001"

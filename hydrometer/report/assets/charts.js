@@ -80,7 +80,7 @@ function drawIntervals(figure, rows, width, series) {
       Plot.ruleY(certain, { ...facet, y, x1: (row) => place(row[chart.low]), x2: (row) => place(row[chart.high]), stroke: colour, strokeWidth: 2 }),
       Plot.dot(known, { ...facet, y, x: (row) => place(row[chart.x]), r: 4.5, fill: (row) => (row[chart.low] === null ? "var(--card)" : colour(row)), stroke: colour, strokeWidth: 1.6 }),
       Plot.text(rows.filter((row) => row[chart.x] === null), { ...facet, y, text: (row) => (row[chart.empty] ? `no value: ${row[chart.empty]}` : "no value"), frameAnchor: "left", dx: 6, fill: "var(--soft)", fontStyle: "italic", lineWidth: (width - marginLeft) / panels.length / 13 - 1, textOverflow: "ellipsis", title: (row) => row[chart.empty] || "no value" }),
-      Plot.tip(known, Plot.pointer({ ...facet, y, x: (row) => place(row[chart.x]), title: (row) => hoverText(figure, row), maxRadius: 50, fontSize: 12.5, lineWidth: 34 })),
+      Plot.tip(known, Plot.pointer({ ...facet, y, x: (row) => place(row[chart.x]), title: (row) => hoverText(figure, row), maxRadius: 50, fontSize: 12.5, lineHeight: 1.3, lineWidth: 34 })),
     ],
   });
 }
@@ -113,8 +113,8 @@ function drawLines(figure, rows, width, series) {
       ...series.map((name, place) => Plot.line(known.filter((row) => !chart.series || named(row) === name), { x, y, stroke: seriesColour(place), strokeWidth: 1.8, strokeDasharray: seriesDash(place), sort: x })),
       Plot.ruleX(banded, { x, y1: (row) => clamp(row[chart.low]), y2: (row) => clamp(row[chart.high]), stroke: colour, strokeWidth: 1.4, strokeOpacity: 0.55 }),
       ...(chart.dots ? [Plot.dot(known, { x, y, r: 3.5, fill: colour, stroke: "var(--card)", strokeWidth: 0.8 })] : []),
-      Plot.tip(known, Plot.pointer({ x, y, title: (row) => hoverText(figure, row), maxRadius: 40, fontSize: 12.5, lineWidth: 34 })),
-      Plot.tip(alarms, Plot.pointerX({ x: "step", frameAnchor: "top", title: "text", maxRadius: 6, fontSize: 12.5, lineWidth: 34 })),
+      Plot.tip(known, Plot.pointer({ x, y, title: (row) => hoverText(figure, row), maxRadius: 40, fontSize: 12.5, lineHeight: 1.3, lineWidth: 34 })),
+      Plot.tip(alarms, Plot.pointerX({ x: "step", frameAnchor: "top", title: "text", maxRadius: 6, fontSize: 12.5, lineHeight: 1.3, lineWidth: 34 })),
     ],
   });
 }

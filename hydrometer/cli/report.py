@@ -38,9 +38,10 @@ def report(*folders: Path, out: Path | None = None, json: bool = False) -> None:
 def _compare(folders: tuple[Path, ...], out: Path, screen: Console) -> dict[str, object]:
     """Print the comparison, or why there is none, and write its page; the reports are built either way."""
     trained = [folder for folder in folders if run_kind(folder) == "training"]
+    diagnosed = tuple(folder for folder in folders if run_kind(folder) == "diagnosis")
     tables, reason = None, None
-    if len(trained) < len(folders):
-        tables, reason = _compare_diagnoses(tuple(folder for folder in folders if folder not in trained), screen)
+    if len(diagnosed) > 1 or not trained:
+        tables, reason = _compare_diagnoses(diagnosed if trained else folders, screen)
     page = None
     if tables is not None or trained:
         page = str(build_comparison(out, folders, diagnoses=tables, reason=reason))

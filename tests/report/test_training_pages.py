@@ -1,5 +1,6 @@
 """Pages of training runs, of several runs, and of evaluations, probes and recipes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from test_page import page_data, parse
 from training_runs import STEPS, write_training
 
 from hydrometer.artifacts import write_json
+from hydrometer.cli.report import report
 from hydrometer.errors import RunFolderError
 from hydrometer.report import build_comparison, build_report, run_kind
 from hydrometer.report.training import POINTS, evaluation_figure, metric_figures, progress_figure, verdict
@@ -161,3 +163,18 @@ def test_a_run_without_metrics_or_teachers_has_a_sentence(tmp_path: Path) -> Non
     assert verdict(empty)["headline"] == "0 steps with no teacher"
     assert metric_figures([empty]) == []
     assert evaluation_figure([empty]) is None
+
+
+def test_the_command_lays_training_runs_over_each_other_and_leaves_a_lone_diagnosis_out(
+    tmp_path: Path, run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = [write_training(tmp_path / name) for name in ("a", "b")]
+    report(*folders, json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["comparison"], told["reason"], told["page"]) == (None, None, "comparison.html")
+    assert {row[0] for row in figures_of(tmp_path / "comparison.html")["metric-loss"]["rows"]} == {"a", "b"}
+    report(folders[0], run_folder, out=tmp_path / "mixed.html", json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["reason"], told["page"]) == (None, str(tmp_path / "mixed.html"))
+    assert "Not compared" not in text_of(tmp_path / "mixed.html")

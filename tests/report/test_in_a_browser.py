@@ -189,6 +189,8 @@ def test_the_page_looks_the_same_after_it_was_turned_dark_and_narrow_and_back(br
         assert unlike(dark, first) > 0.5
         page.emulate_media(media="print")
         assert not page.is_visible("#controls")
+        page.set_viewport_size({"width": 800, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 800
         assert page.is_visible("[data-figure=ranking] svg")
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmarks.study_parts import PARTS
 from benchmarks.study_results import LAST_STEPS, after, before, read_curve, seeds_of, teacher_shares
-from hydrometer.dynamics.metrics import find_metric
+from hydrometer.artifacts.metrics import find_metric
 
 COLOURS = ("#1f5fa8", "#c8452e", "#e39a3b", "#8c5aa8", "#2f9a6e", "#6b6b6b", "#17a3b8", "#b04a86")
 """Of the arms of a part, in their order."""

@@ -7,9 +7,9 @@
 Pure functions: nothing here reads a file, a configuration or a clock.
 """
 
+from hydrometer.artifacts.metrics import METRICS, Metric, describe_metrics, find_metric
 from hydrometer.dynamics.aggregation import aggregate, build_bin_starts
 from hydrometer.dynamics.alarms import RULES, Alarm, Rule, check_alarms
-from hydrometer.dynamics.metrics import METRICS, Metric, describe_metrics, find_metric
 from hydrometer.dynamics.positions import (
     StudentStats,
     TokenStats,

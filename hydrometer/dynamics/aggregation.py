@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float64, Int64
 
-from hydrometer.dynamics.metrics import SPLIT_BY_REPEAT, STEP_METRICS
+from hydrometer.artifacts.metrics import SPLIT_BY_REPEAT, STEP_METRICS
 from hydrometer.dynamics.positions import StudentStats, TokenStats
 from hydrometer.dynamics.sequences import (
     compute_auroc,

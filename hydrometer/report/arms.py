@@ -73,6 +73,7 @@ def _arm_row(arm: Mapping[str, Any], place: int | None, entry: Mapping[str, Any]
         "place": place,
         "ranking_score": _number(entry.get("score")),
         "ranking_reason": None if entry.get("score") is not None else reason_in_words(entry.get("reason")),
+        "ranking_interval": _interval(entry.get("interval")),
         "p_within_epsilon": _number(entry.get("p_within_epsilon")),
         "scores": {split: _split_scores(scores.get(split) or {}) for split in SPLITS},
         "difference": _score((arm.get("correct_minus_incorrect") or {}).get(RANKING_METRIC.key) or _ABSENT),

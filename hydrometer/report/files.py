@@ -28,6 +28,10 @@ class RunFiles(NamedTuple):
     """None where an older version wrote the run."""
 
 
+_NOT_READ = {"parsed", "unparsed", "correct_strict", "correct_relaxed", "messages"}
+"""Columns that the report does without, so that runs of older versions, which lack them, have one too."""
+
+
 def read_run(folder: Path) -> RunFiles:
     """Every file a report is built from.
 
@@ -47,7 +51,7 @@ def read_run(folder: Path) -> RunFiles:
 
 def _read_checked(path: Path, name: str) -> pl.DataFrame:
     frame = read_table(path)
-    missing = [column for column in TABLES[name] if column not in frame.columns]
+    missing = [column for column in TABLES[name] if column not in frame.columns and column not in _NOT_READ]
     if missing:
         raise RunFolderError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} of the {name} table. "

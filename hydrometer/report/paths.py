@@ -3,7 +3,7 @@
 Everything that is left out is counted, so that the page can say so.
 """
 
-import json
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -13,22 +13,22 @@ import polars as pl
 
 from hydrometer.artifacts import build_table
 from hydrometer.report.arms import arm_key, arm_label
+from hydrometer.report.embedding import DeflatedSize
+from hydrometer.report.examples import Examples
 from hydrometer.report.files import RunFiles
-from hydrometer.report.tokens import SUCCESS, StringTable, build_node, rounded
+from hydrometer.report.tokens import SUCCESS, StringTable, build_node, rounded_all, shown_candidates
 from hydrometer.report.visible import visible_ends, visible_text
 from hydrometer.report.words import reason_in_words
 from hydrometer.types import STUDENT
 
-DATA_BYTES = 2_300_000
-"""Of the embedded data; with the rest of the page it stays below 3 MB."""
+DATA_BYTES = 2_200_000
+"""Of the embedded token data, as it stands in the page (deflated, base64); with the rest it stays below 3 MB."""
 PROMPT_CHARACTERS = 3000
 FEWEST_PROMPT_CHARACTERS = 400
 PROMPTS_SHARE = 0.3
 """Of the bytes, for what teachers saw; with many questions and teachers each prompt is cut down."""
 ANSWER_CHARACTERS = 300
 ADVICE = ("train", "skip", "undecided")
-_FULL = 0.9
-"""Share of the bytes from which no further path is tried: building one only to drop it costs time."""
 _PATH = ["question_id", "rollout_id"]
 Json = dict[str, Any]
 PathKey = tuple[str, int, str]
@@ -45,32 +45,41 @@ class TokenTables:
     alignment: Mapping[tuple[Any, ...], pl.DataFrame]
     token_scores: Mapping[tuple[Any, ...], pl.DataFrame]
     advice: Mapping[tuple[Any, ...], pl.DataFrame]
+    rollouts: Mapping[tuple[Any, ...], list[dict[str, Any]]]
+    """By question."""
 
 
 def build_token_view(files: RunFiles, *, data_bytes: int = DATA_BYTES) -> Json:
     """Strings, teachers, arms, whom the advice is for, questions with their paths, and how many paths were left out."""
-    arms = _arms(files)
+    arms = list_arms(files)
     teachers = list(dict.fromkeys(teacher for teacher, _ in arms))
     tables = _partition(files)
     strings = StringTable()
     questions: dict[str, Json] = {}
+    examples: dict[tuple[str, str], Examples] = {}
     order = order_paths(files)
-    used = left_out = 0
+    size = DeflatedSize(data_bytes)
+    left_out = 0
     limit = _prompt_limit(files, data_bytes)
     for key in order:
-        if used > _FULL * data_bytes:
+        if size.is_full:
             left_out += 1
             continue
         strings_before = len(strings.entries)
         question = questions.get(key[0]) or _question(files, key[0], limit)
-        path = _path(tables, key, _outcome(files, key), teachers=teachers, arms=arms, strings=strings)
-        size = _size(path) + _size(strings.entries[strings_before:]) + _size(question) * (key[0] not in questions)
-        if used + size > data_bytes:
+        counted = examples.get((key[0], key[2])) or Examples(tables.rollouts.get((key[0],), []), key[2])
+        texts_before = len(counted.texts)
+        path = _path(tables, key, counted, teachers=teachers, arms=arms, strings=strings)
+        added = [path, strings.entries[strings_before:], counted.texts[texts_before:]]
+        if not size.take([*added, question] if key[0] not in questions else added):
             strings.truncate(strings_before)
+            counted.truncate(texts_before)
             left_out += 1
             continue
-        used += size
+        examples[key[0], key[2]] = counted
         questions.setdefault(key[0], question)["paths"].append(path)
+    for (name, continuation), found in examples.items():
+        questions[name]["texts"]["" if continuation == STUDENT else visible_text(continuation)] = found.texts
     for question in questions.values():
         question["paths"].sort(key=lambda path: (path["id"], path["continuation"]))
     return {
@@ -106,7 +115,8 @@ def _in_turn(first: Sequence[PathKey], second: Sequence[PathKey]) -> list[PathKe
     return [key for pair in zip_longest(first, second) for key in pair if key is not None]
 
 
-def _arms(files: RunFiles) -> list[tuple[str, str]]:
+def list_arms(files: RunFiles) -> list[tuple[str, str]]:
+    """Teacher and objective of every arm that was scored, in the order of the page."""
     pairs = pl.concat([frame.select("teacher", "objective") for frame in (files.alignment, files.token_scores)])
     return [(teacher, objective) for teacher, objective in pairs.unique().sort("teacher", "objective").iter_rows()]
 
@@ -118,20 +128,29 @@ def _reasons(files: RunFiles) -> dict[str, str]:
 
 def _partition(files: RunFiles) -> TokenTables:
     advice = build_table("advice", []) if files.advice is None else files.advice
-    tables = (files.nodes, files.candidates, files.teacher_scores, files.alignment, files.token_scores, advice)
-    return TokenTables(*(frame.partition_by(_PATH, as_dict=True, include_key=False) for frame in tables))
+    rollouts = files.rollouts.partition_by("question_id", as_dict=True)
+    return TokenTables(
+        nodes=_by_path(files.nodes),
+        candidates=_by_path(files.candidates),
+        teacher_scores=_by_path(files.teacher_scores),
+        alignment=_by_path(files.alignment),
+        token_scores=_by_path(files.token_scores),
+        advice=_by_path(advice),
+        rollouts={key: frame.to_dicts() for key, frame in rollouts.items()},
+    )
 
 
-def _rows(
-    tables: Mapping[tuple[Any, ...], pl.DataFrame], key: PathKey, *, by_continuation: bool
-) -> dict[int, list[dict[str, Any]]]:
-    frame = tables.get(key[:2])
+def _by_path(frame: pl.DataFrame) -> dict[tuple[Any, ...], pl.DataFrame]:
+    """By question, path and, in tables that have one, continuation."""
+    names = [name for name in (*_PATH, "continuation") if name in frame.columns]
+    return frame.partition_by(names, as_dict=True, include_key=False)
+
+
+def _rows(tables: Mapping[tuple[Any, ...], pl.DataFrame], key: tuple[Any, ...]) -> dict[int, list[dict[str, Any]]]:
+    """Rows by position."""
+    frame = tables.get(key)
     grouped: dict[int, list[dict[str, Any]]] = {}
-    if frame is None:
-        return grouped
-    if by_continuation:
-        frame = frame.filter(pl.col("continuation") == key[2])
-    for row in frame.iter_rows(named=True):
+    for row in frame.iter_rows(named=True) if frame is not None else ():
         grouped.setdefault(row["position"], []).append(row)
     return grouped
 
@@ -139,41 +158,72 @@ def _rows(
 def _path(
     tables: TokenTables,
     key: PathKey,
-    outcome: Json,
+    counted: Examples,
     *,
     teachers: Sequence[str],
     arms: Sequence[tuple[str, str]],
     strings: StringTable,
 ) -> Json:
-    nodes = _rows(tables.nodes, key, by_continuation=True)
-    candidates = _rows(tables.candidates, key, by_continuation=True)
-    scores = _rows(tables.teacher_scores, key, by_continuation=False)
-    alignment = _rows(tables.alignment, key, by_continuation=True)
-    token_scores = _rows(tables.token_scores, key, by_continuation=False)
-    advice = _rows(tables.advice, key, by_continuation=True)
-    rows = []
-    for position in sorted(nodes):
-        verdicts = _by_arm(token_scores.get(position, [])) | _by_arm(alignment.get(position, []))
-        teacher_rows = {(row["token_id"], row["teacher"]): row for row in scores.get(position, [])}
-        node = nodes[position][0]
-        built = build_node(
-            node,
+    nodes = _rows(tables.nodes, key)
+    candidates = _rows(tables.candidates, key)
+    scores = _rows(tables.teacher_scores, key[:2])
+    alignment = _rows(tables.alignment, key)
+    token_scores = _rows(tables.token_scores, key[:2])
+    advice = _rows(tables.advice, key)
+    drawn = next((row for row in tables.rollouts.get((key[0],), []) if row["rollout_id"] == key[1]), None)
+    wanted = {
+        position: [row["token_id"] for row in shown_candidates(candidates.get(position, []))]
+        for position, (node, *_) in nodes.items()
+        if (node["kept_candidates"] or 0) >= 2
+    }
+    shown = counted.of_path(drawn["token_ids"] or [], wanted) if drawn else {}
+    rows = [
+        build_node(
+            nodes[position][0],
             candidates.get(position, []),
-            teacher_rows,
-            verdicts,
+            {(row["token_id"], row["teacher"]): row for row in scores.get(position, [])},
+            _by_arm(token_scores.get(position, [])) | _by_arm(alignment.get(position, [])),
+            {token: places for (at, token), places in shown.items() if at == position},
             teachers=teachers,
             arms=arms,
             strings=strings,
         )
-        rows.append(built | _advice(advice.get(position, [])))
-    return {"id": key[1], "continuation": "" if key[2] == STUDENT else visible_text(key[2]), **outcome, "nodes": rows}
+        | _advice(advice.get(position, []))
+        for position in sorted(nodes)
+    ]
+    outcome = {name: drawn[name] if drawn else None for name in ("correct", "truncated")}
+    before = _characters_before(
+        drawn["text"] or "" if drawn else "", [nodes[position][0] for position in sorted(nodes)]
+    )
+    continuation = "" if key[2] == STUDENT else visible_text(key[2])
+    return {"id": key[1], "continuation": continuation, **outcome, "before": before, "nodes": rows}
+
+
+def _characters_before(text: str, nodes: Sequence[Mapping[str, Any]]) -> list[int]:
+    """UTF-16 units of the response, as it is shown, before each token; 0 where the tokens do not spell its text."""
+    found, spelled, units = [], 0, 0
+    for node in nodes:
+        found.append(units)
+        token = node["token"] or ""
+        if spelled < 0 or not text.startswith(token, spelled):
+            spelled = -1
+            units = 0
+            continue
+        spelled += len(token)
+        units += _shown_units(token)
+    return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _shown_units(token: str) -> int:
+    return len(visible_text(token).encode("utf-16-le")) // 2
 
 
 def _advice(rows: Sequence[Mapping[str, Any]]) -> Json:
     """Place in `ADVICE`, predicted signal and its standard error; empty where the node is in no advice."""
     if not rows:
         return {}
-    numbers = rounded([rows[0]["predicted_signal"], rows[0]["predicted_error"]])
+    numbers = rounded_all([rows[0]["predicted_signal"], rows[0]["predicted_error"]])
     return {"advice": [ADVICE.index(rows[0]["advice"]), *numbers]}
 
 
@@ -186,13 +236,6 @@ def _advised_arm(files: RunFiles) -> str | None:
 
 def _by_arm(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Mapping[str, Any]]:
     return {(row["teacher"], row["objective"]): row for row in rows}
-
-
-def _outcome(files: RunFiles, key: PathKey) -> Json:
-    rows = files.rollouts.filter((pl.col("question_id") == key[0]) & (pl.col("rollout_id") == key[1]))
-    if rows.is_empty():
-        return {"correct": None, "truncated": None}
-    return {"correct": rows["correct"][0], "truncated": rows["truncated"][0]}
 
 
 def _prompt_limit(files: RunFiles, data_bytes: int) -> int:
@@ -213,12 +256,13 @@ def _question(files: RunFiles, question_id: str, prompt_limit: int) -> Json:
         "answer": visible_text(row.get("answer") or "", ANSWER_CHARACTERS),
         "rollouts": row.get("rollouts"),
         "correct": row.get("correct"),
-        "success": rounded([row.get(column) for column in SUCCESS]),
+        "success": rounded_all([row.get(column) for column in SUCCESS]),
         "prompts": [visible_ends(prompt, prompt_limit) for prompt in prompts],
         "contexts": {
             visible_text(context["teacher"]): _context(context, prompts) for context in contexts.iter_rows(named=True)
         },
         "paths": [],
+        "texts": {},
     }
 
 
@@ -232,7 +276,3 @@ def _context(context: Mapping[str, Any], prompts: Sequence[str]) -> Json:
         "skipped": context["skipped"],
         "reason": visible_text(context["reason"] or "", ANSWER_CHARACTERS),
     }
-
-
-def _size(value: Any) -> int:
-    return len(json.dumps(value, separators=(",", ":")))

@@ -1,21 +1,24 @@
-"""Files of a run to one plain JSON-able object that holds all the page says, in numbers and words, without markup.
+"""Files of a diagnosis to plain JSON-able objects that hold all its page says, in numbers and words, without markup.
 
-view = build_view(read_run(folder))
+view, data = build_view(read_run(folder))
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
 from hydrometer.report.analyses import build_advice, build_analyses
 from hydrometer.report.arms import arm_key, arm_label, build_arms
-from hydrometer.report.axis import build_axis
+from hydrometer.report.binned import binned_figures
+from hydrometer.report.figures import Table
 from hydrometer.report.files import RunFiles
-from hydrometer.report.paths import build_token_view
+from hydrometer.report.numbers import format_number, format_percent, spell_name
+from hydrometer.report.paths import build_token_view, list_arms
+from hydrometer.report.questions import build_questions
+from hydrometer.report.ranking import looks_figure, ranked_by_in_words, ranking_figure
 from hydrometer.report.records import build_tests, build_warnings, scalar
 from hydrometer.report.visible import visible_text
-from hydrometer.report.words import RANKING_METRIC
 from hydrometer.types import NO_TEACHER
 
 Json = dict[str, Any]
@@ -24,39 +27,67 @@ MAX_SETTINGS = 250
 VALUE_CHARACTERS = 400
 
 
-def build_view(files: RunFiles) -> Json:
-    """Everything the page shows."""
+class Page(NamedTuple):
+    """What a page prints and what its script draws (see `page.render_page`)."""
+
+    view: Json
+    data: Json
+
+
+def build_view(files: RunFiles) -> Page:
+    """Everything the page of a diagnosis shows."""
     arms = build_arms(files.summary)
     settings = flatten(files.run.get("config") or {})
-    epsilon = _epsilon(files.summary, settings)
-    return {
+    answer = build_answer(files.summary, arms)
+    for arm in arms:
+        arm["recommended"] = answer["state"] == "recommended" and arm["label"] == answer["arm"]
+    tokens = build_token_view(files) | {"start": _start(arms)}
+    why = [*binned_figures(files), *build_analyses(files.summary)]
+    figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
+    view = {
         "name": files.name,
-        "student": _setting(settings, "student"),
+        "student": find_setting(settings, "student"),
         "task": _task(files),
         "status": files.run.get("status"),
-        "counts": _counts(files),
-        "epsilon": epsilon,
-        "answer": build_answer(files.summary, arms),
+        "epsilon": _epsilon(files.summary, settings),
+        "answer": answer,
         "arms": arms,
+        "looks_ahead": any(arm["looks_ahead"] for arm in arms),
         "candidate_set": files.summary.get("candidate_set"),
-        "has_these_questions": any(arm["scores"]["all"][RANKING_METRIC.key]["these_questions"] for arm in arms),
-        "median_visits": _median_visits(arms),
-        "axes": {
-            name: _axis(arms, splits) for name, splits in (("ranking", ["all"]), ("outcome", ["correct", "incorrect"]))
-        },
-        "analyses": build_analyses(files.summary),
+        "has_looks": any(figure.key == "looks" for figure in figures),
+        "figures_of_why": [figure.key for figure in why],
         "advice": build_advice(files.summary),
+        "two_candidates": _two_candidates(files),
         "tests": build_tests(files.summary.get("tests")),
         "warnings": build_warnings(files.summary),
-        "cost": _cost(files),
+        "facts": _facts(files, settings, arms),
+        "cost": build_cost(files.summary, files.run),
         "contexts": _contexts(files.contexts),
+        "paths": tokens["paths"],
+        "left_out": tokens["left_out"],
+        **build_settings(files.run, settings),
+    }
+    data = {
+        "figures": {figure.key: figure.describe() for figure in figures},
+        "tokens": tokens,
+        "questions": build_questions(files, list_arms(files)),
+    }
+    return Page(view, data)
+
+
+def build_settings(run: Mapping[str, Any], settings: Sequence[Sequence[str]]) -> Json:
+    """Configuration and provenance as rows, and how many of the former are left out."""
+    provenance = flatten({key: value for key, value in run.items() if key not in {"config", "cost"}})
+    return {
         "settings": settings[:MAX_SETTINGS],
         "settings_left_out": max(0, len(settings) - MAX_SETTINGS),
-        "provenance": flatten({key: value for key, value in files.run.items() if key not in {"config", "cost"}})[
-            :MAX_SETTINGS
-        ],
-        "tokens": {**build_token_view(files), "start": _start(arms)},
+        "provenance": provenance[:MAX_SETTINGS],
     }
+
+
+def shown_table(table: Table) -> Json:
+    """A table for the template."""
+    return {"columns": list(table.columns), "rows": [list(row) for row in table.rows]}
 
 
 def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
@@ -100,12 +131,6 @@ def flatten(value: Any, prefix: str = "") -> list[list[str]]:
     return [[prefix, visible_text("not set" if value is None else str(value), VALUE_CHARACTERS)]]
 
 
-def _median_visits(arms: Sequence[Json]) -> float | None:
-    """Median visits of a kept candidate; the run has one figure, stored with every attenuated score."""
-    found = (score["median_visits"] for arm in arms for score in arm["scores"]["all"].values())
-    return next((visits for visits in found if visits is not None), None)
-
-
 def _start(arms: Sequence[Json]) -> list[str] | None:
     """The arm the token view opens with: the highest placed teacher."""
     teaching = [arm for arm in arms if not arm["no_teacher"]]
@@ -116,14 +141,14 @@ def _epsilon(summary: Mapping[str, Any], settings: Sequence[Sequence[str]]) -> f
     stored = (summary.get("analyses") or {}).get("epsilon")
     if isinstance(stored, int | float):
         return float(stored)
-    found = _setting(settings, "epsilon")
+    found = find_setting(settings, "epsilon")
     try:
         return float(found) if found else DEFAULT_EPSILON
     except ValueError:
         return DEFAULT_EPSILON
 
 
-def _setting(settings: Sequence[Sequence[str]], name: str) -> str | None:
+def find_setting(settings: Sequence[Sequence[str]], name: str) -> str | None:
     """A setting by its name or, for a nested one, by its last part or its `spec`."""
     for key, value in settings:
         if key in (name, f"{name}.spec") or key.endswith(f".{name}"):
@@ -136,47 +161,71 @@ def _task(files: RunFiles) -> str | None:
     return ", ".join(tasks) if tasks else None
 
 
-def _counts(files: RunFiles) -> Json:
+def _facts(files: RunFiles, settings: Sequence[Sequence[str]], arms: Sequence[Json]) -> list[list[str]]:
+    """What was asked for and what was sampled, as names and values."""
     kinds = dict(files.rollouts.group_by("kind").len().sort("kind").iter_rows())
-    measured = files.nodes.filter(pl.col("kept_candidates") >= 2)
-    return {
-        "questions": files.questions.height,
-        "informative": int(files.questions["informative"].sum() or 0),
-        "rollouts": kinds,
-        "nodes": files.nodes.height,
-        "measured": measured.height,
-        "eligible": int(files.nodes["eligible"].sum() or 0),
-        "two_candidates": measured.filter("eligible", pl.col("kept_candidates") == 2).height,
-        "base_correct": int(files.questions["correct"].sum() or 0),
-        "base": int(files.questions["rollouts"].sum() or 0),
-    }
+    measured = files.nodes.filter(pl.col("kept_candidates") >= 2).height
+    base, correct = (int(files.questions[name].sum() or 0) for name in ("rollouts", "correct"))
+    visits = _median_visits(arms)
+    informative = int(files.questions["informative"].sum() or 0)
+    rows = [
+        ["Goal", _GOALS.get(find_setting(settings, "goal") or "", find_setting(settings, "goal"))],
+        ["Branches", find_setting(settings, "allocation")],
+        ["Ranking", ranked_by_in_words(files.summary)],
+        ["Questions", f"{files.questions.height:,}, {informative:,} of them informative"],
+        ["Student's accuracy", f"{format_percent(correct / base)} of {base:,} base rollouts" if base else None],
+        ["Rollouts", ", ".join(f"{count:,} {kind}" for kind, count in kinds.items()) or "none"],
+        [
+            "Nodes",
+            f"{files.nodes.height:,}, measured {measured:,}, eligible {int(files.nodes['eligible'].sum() or 0):,}",
+        ],
+        ["Visits of a kept candidate", None if visits is None else f"{format_number(visits)} in the median"],
+    ]
+    return [[name, value] for name, value in rows if value]
 
 
-def _axis(arms: Sequence[Json], splits: Sequence[str]) -> Json:
-    values: list[float | None] = []
-    for score in (arm["scores"][split][RANKING_METRIC.key] for arm in arms for split in splits):
-        values += [score["value"], *(score["questions"] or []), *(score["these_questions"] or [])]
-    return build_axis(values)
+_GOALS = {
+    "choose": "choose: an arm at the least cost; the run stops when it is decided",
+    "map": "map: the tokens that matter",
+    "both": "both: every candidate measured alike",
+}
 
 
-def _cost(files: RunFiles) -> list[list[Any]]:
-    cost = files.summary.get("cost") or files.run.get("cost") or {}
-    return [[key, scalar(value)] for key, value in cost.items()] if isinstance(cost, Mapping) else []
+def _median_visits(arms: Sequence[Json]) -> float | None:
+    """The run has one figure, stored with every attenuated score."""
+    found = (score["median_visits"] for arm in arms for score in arm["scores"]["all"].values())
+    return next((visits for visits in found if visits is not None), None)
 
 
-def _contexts(contexts: pl.DataFrame) -> list[Json]:
+def _two_candidates(files: RunFiles) -> str | None:
+    eligible = files.nodes.filter(pl.col("eligible"))
+    if eligible.is_empty():
+        return None
+    two = eligible.filter(pl.col("kept_candidates") == 2).height
+    share = format_percent(two / eligible.height)
+    return (
+        f"{two:,} of {eligible.height:,} eligible nodes ({share}) have two candidates, where a cosine is exactly "
+        "+1 or −1: their mean says how often the teacher is on the right side, not how well it points."
+    )
+
+
+def build_cost(summary: Mapping[str, Any], run: Mapping[str, Any]) -> list[list[str]]:
+    """What the run spent, as names and values."""
+    cost = summary.get("cost") or run.get("cost") or {}
+    if not isinstance(cost, Mapping):
+        return []
+    return [[f"Cost: {spell_name(str(key))}", format_number(scalar(value))] for key, value in cost.items()]
+
+
+def _contexts(contexts: pl.DataFrame) -> list[list[str]]:
     """Per teacher: for how many questions it had a context, and why not for the others."""
     return [
-        {
-            "teacher": name,
-            "questions": rows.height,
-            "skipped": int(rows["skipped"].sum() or 0),
-            "reasons": _counted(rows.filter("skipped")["reason"]),
-        }
+        [name, f"{rows.height:,}", f"{int(rows['skipped'].sum() or 0):,}", _counted(rows.filter("skipped")["reason"])]
         for (name,), rows in sorted(contexts.partition_by("teacher", as_dict=True).items())
     ]
 
 
-def _counted(values: pl.Series) -> list[list[Any]]:
+def _counted(values: pl.Series) -> str:
     counts = values.fill_null("no reason was recorded").alias("text").value_counts()
-    return [list(row) for row in counts.sort("count", "text", descending=[True, False]).iter_rows()]
+    found = counts.sort("count", "text", descending=[True, False]).iter_rows()
+    return "; ".join(f"{text} ({count:,})" for text, count in found)

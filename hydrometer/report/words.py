@@ -168,3 +168,19 @@ OTHER_CONTINUATION = (
     "Arms marked “continued by …” use success rates from that model's continuations: they look ahead to what "
     "becomes possible once the student acts like it, and are not comparable with the others number by number."
 )
+
+KEYS: tuple[tuple[str, str], ...] = (
+    ("←  →", "move between tokens (Home, End: the first, the last)"),
+    ("h", "the most harmful token; again: the next one"),
+    ("g", "the most helpful token; again: the next one"),
+    ("u", "the most uncertain token; again: the next one"),
+    ("n  p", "next, previous question"),
+    ("r", "next response of the question"),
+    ("t  T", "next, previous teacher"),
+    ("c", "compare with the next teacher"),
+    ("o", "next objective"),
+    ("m", "colour by the next metric"),
+    ("/", "find a question"),
+    ("?", "this list"),
+)
+"""What assets/start.js listens to."""

@@ -21,7 +21,7 @@ from benchmarks.study_results import (
 )
 from benchmarks.study_tables import describe_costs, describe_part, fill_document
 from hydrometer.artifacts import build_table, write_json, write_table
-from hydrometer.dynamics.metrics import find_metric
+from hydrometer.artifacts.metrics import find_metric
 from hydrometer.training.config import TrainConfig
 
 QUESTIONS = 6

@@ -46,6 +46,13 @@ def test_several_runs_are_compared_and_each_report_is_rebuilt(pair: tuple[Path, 
     assert found["reason"] is None
     assert found["comparison"] == {name: table.to_dicts() for name, table in expected._asdict().items()}
     assert "Student x context" in printed.err
+    assert found["page"] == "comparison.html"
+    assert 'data-figure="compared-scores"' in Path("comparison.html").read_text(encoding="utf-8")
+    assert run(["report", "a", "b", "--out", "both.html"]).code == 0
+    assert Path("both.html").read_bytes() == Path("comparison.html").read_bytes()
+    refused = run(["report", "a", "--out", "both.html"])
+    assert refused.code == 2
+    assert "two or more run folders" in refused.err
 
 
 def test_runs_that_differ_say_in_what_and_their_reports_are_rebuilt(workplace: Path, run: Command) -> None:
@@ -60,6 +67,7 @@ def test_runs_that_differ_say_in_what_and_their_reports_are_rebuilt(workplace: P
     found = json.loads(run(["report", "a", "b", "--json"]).out)
     assert found["comparison"] is None
     assert "min_visits" in found["reason"]
+    assert found["page"] is None
     [alone] = json.loads(run(["report", "a", "--json"]).out).values()
     assert alone == ["a/report.html"]
 

@@ -130,20 +130,18 @@ def test_the_report_reads_every_analysis_of_a_real_run(tmp_path: Path) -> None:
     student = ScriptedModel(TOKENS, swayed_probs, name="swayed")
     settings = SETTINGS | {"objective": ["reverse_kl", "minillm"]}  # which scores whole responses too
     run = run_world(tmp_path / "run", **settings, student=student, teacher=teachers, context_rollouts=3)
-    view = build_view(read_run(run.folder))
-    titles = [table["title"] for table in view["analyses"]]
-    assert titles == [entry[1] for entry in report_analyses._TABLES]
-    assert all(len(row) == len(table["columns"]) for table in view["analyses"] for row in table["rows"])
+    view, data = build_view(read_run(run.folder))
+    figures = {figure.key: figure for figure in report_analyses.build_analyses(run.summary)}
+    assert list(figures) == [analysis.name for analysis in report_analyses.ANALYSES]
+    for figure in figures.values():
+        assert figure.table is not None
+        assert all(len(row) == len(figure.table.columns) for row in figure.table.rows)
     assert view["advice"]["sentence"] == run.summary["analyses"]["advice"]["sentence"]
-    [overall] = [table for table in view["analyses"] if table["open"]]
-    cells = {row[0]: row for row in overall["rows"]}
+    drawn = {(row[0], row[1]): row[3:5] for row in figures["in-context"].rows}
     for entry in run.summary["analyses"]["in_context"]:
         if entry["bin"] is None and entry["teacher"] != "student":
-            row = cells[entry["teacher"]]
-            assert row[3] == f"{entry['n_correct']} of {entry['n_rollouts']}"
-            assert row[4]["interval"] == entry["these_questions"]
-            assert row[6]["value"] == entry["gain"]["value"]
-    demo = next(question for question in view["tokens"]["questions"] if question["contexts"]["demo"]["demos"])
+            assert drawn[entry["teacher"], "Accuracy here"] == entry["these_questions"]
+    demo = next(question for question in data["tokens"]["questions"] if question["contexts"]["demo"]["demos"])
     context = demo["contexts"]["demo"]
     shown = run.table("rollouts").filter(question_id=demo["id"], rollout_id=context["demos"][0])
     assert shown["kind"].to_list() == ["demo"]

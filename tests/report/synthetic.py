@@ -407,3 +407,10 @@ def _attenuation(value: float | None, name: str) -> dict[str, Any]:
     if value is None or name not in ("mean_cosine", "weighted_cosine", "fraction_positive"):
         return {}
     return {"value_at_half_visits": value - 0.1, "median_visits": 62.0, "split_half_reliability": 0.71}
+
+
+def multiply_questions(folder: Path, tables: Mapping[str, pl.DataFrame], copies: int) -> None:
+    """Write every question of a run `copies` times under names of its own."""
+    for name, frame in tables.items():
+        named = [frame.with_columns(pl.col("question_id") + f"-{copy}") for copy in range(copies)]
+        write_table(folder / f"{name}.parquet", pl.concat(named).sort("question_id", maintain_order=True))

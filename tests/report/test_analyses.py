@@ -11,6 +11,7 @@ from test_page import parse, token_data
 from hydrometer.artifacts import build_table, write_json, write_table
 from hydrometer.report import build_report, build_view, read_run
 from hydrometer.report.analyses import MAX_ROWS, build_advice, build_analyses, estimate
+from hydrometer.report.figures import Figure
 from hydrometer.report.visible import visible_ends
 
 
@@ -98,27 +99,64 @@ def page_text(folder: Path) -> str:
     return " ".join(" ".join(parse(build_report(folder).read_text(encoding="utf-8")).text).split())
 
 
-def test_every_analysis_stands_on_the_page_with_its_interval_or_reason(folder: Path) -> None:
+def tables_of(folder: Path) -> dict[str, list[list[str]]]:
+    return {figure.key: [list(row) for row in figure.table.rows] for figure in analyses_of(folder) if figure.table}
+
+
+def analyses_of(folder: Path) -> list[Figure]:
+    return build_analyses(read_run(folder).summary)
+
+
+def test_every_analysis_has_its_numbers_with_their_interval_or_reason(folder: Path) -> None:
+    tables = tables_of(folder)
+    wrong, student = tables["in-context"]
+    assert wrong == [
+        *("self+wrong_answer", "all questions", "0.10 to 0.75", "10 of 40", "25 % [15 %, 35 %]"),
+        *("25 % (no interval: fewer than 5 questions)", "−25 points [−40 points, −10 points]"),
+    ]
+    assert student[0] == "student, no context (baseline)"
+    assert student[6] == "no value: it is the baseline"
+    first, second = tables["predictors"]
+    assert (first[8], second[8]) == ("pooled: the other way, clearly", "no")
+    assert first[6] == "no value: same for every teacher"
+    assert tables["oracle-filter"][0][:3] == ["expert, reverse_kl", "+0.040 [0.000, +0.100]", "+0.010 [0.000, +0.100]"]
+    assert tables["sequence-tilt"] == [
+        [
+            "expert",
+            "+0.250 [+0.125, +0.375]",
+            "no value: no question has correct and incorrect scored responses",
+            "48 (2 without a sum)",
+        ]
+    ]
     text = page_text(folder)
-    assert "self+wrong_answer all questions 0.10 to 0.75 10 of 40 25 % [15 %, 35 %]" in text
-    assert "no interval: fewer than 5 questions −25 points [−40 points, −10 points]" in text
-    assert "student, no context (baseline)" in text
-    assert "no value it is the baseline" in text
-    assert "pooled: the other way, clearly" in text
-    assert "no value same for every teacher" in text
-    assert "expert, reverse_kl +0.040 [0.000, +0.100] +0.010 [0.000, +0.100]" in text, "naive beside split"
-    assert (
-        "expert +0.250 [+0.125, +0.375] no value no question has correct and incorrect scored responses 48 (2" in text
-    )
-    assert "(noise taken out), over tokens that expert finds likely." in text
+    assert "Over tokens that expert finds likely." in text
     assert "Train on 3 of 12 tokens." in text
     assert "gain of the rule +0.020 [+0.010, +0.030]" in text
 
 
-def test_what_a_run_does_not_hold_gives_no_table() -> None:
+def test_what_is_drawn_of_an_analysis_is_what_its_table_says(folder: Path) -> None:
+    figures = {figure.key: figure for figure in analyses_of(folder)}
+    drawn = figures["oracle-filter"]
+    assert list(drawn.columns) == ["Arm", "series", "value", "low", "high", "note"]
+    assert drawn.rows == [
+        ["expert, reverse_kl", "Gain, naive", 0.04, 0.0, 0.1, None],
+        ["expert, reverse_kl", "Gain, split", 0.01, 0.0, 0.1, None],
+    ]
+    assert drawn.chart["tick"] == "rate"
+    predictors = figures["predictors"]
+    assert list(predictors.filters) == ["Objective", "Of", "Method"]
+    assert [row[4] for row in predictors.rows if row[1] == "reverse_kl"] == ["Within", "Pooled"], "Between has no value"
+    by_third = figures["in-context-by-difficulty"]
+    assert [row[1:5] for row in by_third.rows] == [
+        ["hardest third", 0.25, 0.15, 0.35],
+        ["hardest third", 0.5, 0.4, 0.6],
+    ]
+
+
+def test_what_a_run_does_not_hold_gives_no_figure() -> None:
     assert build_analyses({}) == build_analyses({"analyses": {"in_context": [], "outcomes": []}}) == []
     assert build_advice({"analyses": {}}) is None
-    titles = [table["title"] for table in build_analyses({"analyses": ANALYSES})]
+    titles = [figure.title for figure in build_analyses({"analyses": ANALYSES})]
     assert titles[:2] == ["In-context accuracy", "In-context accuracy by difficulty"]
     assert len(titles) == 5
 
@@ -126,10 +164,10 @@ def test_what_a_run_does_not_hold_gives_no_table() -> None:
 def test_rows_beyond_the_limit_are_counted(folder: Path) -> None:
     summary = read_run(folder).summary
     summary["analyses"]["oracle_filter"] = [filtered(f"t{i}") for i in range(MAX_ROWS + 7)]
-    write_json(folder / "summary.json", summary)
-    [table] = [t for t in build_analyses(summary) if t["title"].startswith("Training only")]
-    assert (len(table["rows"]), table["left_out"]) == (MAX_ROWS, 7)
-    assert "7 more rows are in summary.json." in page_text(folder)
+    [figure] = [figure for figure in build_analyses(summary) if figure.key == "oracle-filter"]
+    assert figure.table is not None
+    assert (len(figure.table.rows), len(figure.rows)) == (MAX_ROWS, 2 * MAX_ROWS)
+    assert figure.note.endswith("7 more rows are in summary.json.")
 
 
 def test_an_estimate_says_why_it_has_no_value_or_no_interval() -> None:
@@ -195,7 +233,7 @@ def test_what_each_teacher_saw_is_told_with_its_demonstrations_and_why_not(tmp_p
 def test_a_prompt_that_many_teachers_saw_stands_there_once(tmp_path: Path) -> None:
     tables = write_run(tmp_path, questions=1, paths=1, tokens=4)
     write_table(tmp_path / "contexts.parquet", tables["contexts"].with_columns(prompt=pl.lit("the same for all")))
-    [question] = build_view(read_run(tmp_path))["tokens"]["questions"]
+    [question] = build_view(read_run(tmp_path)).data["tokens"]["questions"]
     assert question["prompts"] == ["the same for all"]
     assert {context["prompt"] for context in question["contexts"].values()} == {0}
 

@@ -5,7 +5,6 @@ import pytest
 
 from hydrometer.report import RunFiles, build_view
 from hydrometer.report.arms import build_arms
-from hydrometer.report.axis import build_axis, place_on_axis
 from hydrometer.report.records import build_tests, build_warnings
 from hydrometer.report.view import build_answer, flatten
 
@@ -43,27 +42,32 @@ def entry(teacher: str, value: float | None, probability: float | None) -> dict[
 
 
 def test_the_view_is_plain_json_and_agrees_with_the_files(run_files: RunFiles):
-    view = build_view(run_files)
+    view, data = build_view(run_files)
     assert json.loads(json.dumps(view, allow_nan=False)) == view
+    assert json.loads(json.dumps(data, allow_nan=False)) == data
     assert view["student"] == "bundled:student"
     assert view["task"] == "bundled:chain"
-    assert view["counts"]["nodes"] == run_files.nodes.height
-    assert view["counts"]["eligible"] == run_files.nodes["eligible"].sum()
+    facts = dict(view["facts"])
+    eligible = run_files.nodes["eligible"].sum()
+    assert facts["Nodes"].startswith(f"{run_files.nodes.height}, measured ")
+    assert facts["Nodes"].endswith(f"eligible {eligible}")
+    assert facts["Ranking"].startswith("Arms are ranked by their pooled cosine")
     assert view["answer"]["state"] == "recommended"
     assert view["answer"]["arm"] == view["arms"][0]["label"]
+    assert [arm["recommended"] for arm in view["arms"]] == [True, *[False] * (len(view["arms"]) - 1)]
     assert view["arms"][0]["teacher"] == "expert"
     expected = run_files.summary["ranking"][0]["score"]
     assert view["arms"][0]["scores"]["all"]["pooled_cosine"]["value"] == pytest.approx(expected)
-    skipped = next(context for context in view["contexts"] if context["teacher"] == "self+answer")
-    assert (skipped["skipped"], skipped["reasons"]) == (1, [["no correct rollout to show", 1]])
+    skipped = next(context for context in view["contexts"] if context[0] == "self+answer")
+    assert skipped == ["self+answer", "3", "1", "no correct rollout to show (1)"]
     assert ["sampling.max_tokens", "64"] in view["settings"]
     assert ["teacher.1.name", "self+answer"] in view["settings"]
     assert ["seed", "0"] in view["provenance"]
     assert view["cost"] == [
-        ["rollouts", 1920],
-        ["generated_tokens", 81234],
-        ["scored_tokens", 40960],
-        ["wall_s", 71.25],
+        ["Cost: rollouts", "1,920"],
+        ["Cost: generated tokens", "81,234"],
+        ["Cost: scored tokens", "40,960"],
+        ["Cost: wall time, seconds", "71.25"],
     ]
 
 
@@ -182,16 +186,3 @@ def test_settings_are_flattened_in_order():
         ["f.0.g", "True"],
         ["h", "{}"],
     ]
-
-
-def test_the_axis_holds_zero_and_all_values_and_is_cut_where_a_cosine_ends():
-    axis = build_axis([0.2, 0.45, None])
-    assert axis["low"] < 0.0 < 0.45 < axis["high"]
-    assert 0.0 in axis["ticks"]
-    assert 3 <= len(axis["ticks"]) <= 8
-    wide = build_axis([-7.0, 9.0])
-    assert -1.3 < wide["low"] < -1.1 < 1.1 < wide["high"] < 1.3
-    assert place_on_axis(-7.0, wide) == 0.0
-    assert place_on_axis(9.0, wide) == 100.0
-    assert place_on_axis(0.0, wide) == pytest.approx(50.0)
-    assert build_axis([]) == build_axis([None]) == build_axis([0.0])

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
+from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.alignment.study import build_study
 from hydrometer.alignment.summary import rank_study
 from hydrometer.alignment.wording import name_of
@@ -28,7 +28,7 @@ class LookPlan(NamedTuple):
     questions: tuple[int, ...]
     """Measured questions at each look; the last is the end of the run."""
     needed: float
-    """Probability of being within epsilon of the best that stops the run at any of them."""
+    """Level of each of them (see `alignment.separation`)."""
 
 
 def plan_looks(instruments: Instruments, n_questions: int) -> LookPlan:
@@ -48,7 +48,7 @@ def look(instruments: Instruments, states: Sequence[QuestionState], cost: Cost, 
     if instruments.ranks_by_outcomes:
         scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, count_base(states))
     ranking = rank_study(study, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
-    leader = ranking.recommended or ranking.lines[0]
+    leader = ranking.lines[0]
     return Look(
         questions=len(states),
         generated_tokens=cost.generated_tokens,

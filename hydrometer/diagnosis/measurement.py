@@ -20,6 +20,7 @@ class Look(NamedTuple):
     probability: float | None
     """Of the leader, of being within epsilon of the best; None where there is none yet."""
     needed: float
+    """Level of a recommendation at this look."""
     is_decided: bool
     more_tokens: int | None
     """Expected to be enough at today's scores; None where that is unknown."""
@@ -37,7 +38,8 @@ class Look(NamedTuple):
         if self.is_decided:
             return f"{verdict}: decided ({self.needed:.3f} was needed)."
         price = "an unknown number of" if self.more_tokens is None else f"about {self.more_tokens:,}"
-        return f"{verdict} ({self.needed:.3f} is needed; {price} more tokens would do at today's scores)."
+        need = f"{self.needed:.3f} is needed" if self.probability < self.needed else "not told apart from every other"
+        return f"{verdict} ({need}; {price} more tokens would do at today's scores)."
 
 
 @dataclass(slots=True)

@@ -31,12 +31,6 @@ class SampleRequest(NamedTuple):
     seed: int
     most_tokens: int | None = None
     """Draw at most so many (>= 1), where the settings would allow more."""
-    coupled: bool = False
-    """Take the seed's numbers by position in the response instead of in the continuation.
-
-    Continuations of two prefixes with one seed then draw with the same number at the same position: the same token
-    wherever they have come to the same distribution. Each of them alone is distributed as it is without.
-    """
 
 
 class Continuation(NamedTuple):
@@ -67,7 +61,7 @@ def room(request: SampleRequest, settings: SamplingSettings) -> int:
 
 def numbers(request: SampleRequest, count: int) -> Float64[np.ndarray, " count"]:
     """The uniform numbers that the first `count` tokens of a continuation are drawn with."""
-    return uniforms(request.seed, count, first=len(request.prefix_ids) if request.coupled else 0)
+    return uniforms(request.seed, count)
 
 
 def settled(request: SampleRequest, settings: SamplingSettings, eos_ids: frozenset[int]) -> Continuation | None:

@@ -12,6 +12,6 @@ def rollout_seed(run_seed: int, question_id: str, rollout_id: int) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "little") >> 1
 
 
-def uniforms(seed: int, count: int, *, first: int = 0) -> Float64[np.ndarray, " count"]:
-    """Numbers `first ..` in [0, 1) of a counter-based generator keyed by `seed`; number t never depends on `count`."""
-    return np.random.Generator(np.random.Philox(key=seed)).random(first + count)[first:]
+def uniforms(seed: int, count: int) -> Float64[np.ndarray, " count"]:
+    """Numbers in [0, 1) of a counter-based generator keyed by `seed`; number t never depends on `count`."""
+    return np.random.Generator(np.random.Philox(key=seed)).random(count)

@@ -44,15 +44,13 @@ def assert_same(found: Continuation, expected: Continuation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prefix", "warp", "coupled"),
-    [((), PLAIN, False), ((2, 5), WARPED, False), ((2, 5), PLAIN, True)],
-    ids=["plain", "warped_from_prefix", "coupled_from_prefix"],
+    ("prefix", "warp"),
+    [((), PLAIN), ((2, 5), WARPED)],
+    ids=["plain", "warped_from_prefix"],
 )
-def test_responses_are_distributed_as_the_model_says(
-    model: Model, prefix: tuple[int, ...], warp: Warp, *, coupled: bool
-):
+def test_responses_are_distributed_as_the_model_says(model: Model, prefix: tuple[int, ...], warp: Warp):
     limit, count = len(prefix) + 3, 2000
-    requests = [SampleRequest(PROMPT, prefix, seed, coupled=coupled) for seed in range(count)]
+    requests = [SampleRequest(PROMPT, prefix, seed) for seed in range(count)]
     drawn = sample(model, requests, limit=limit, warp=warp)
     counts = Counter(continuation.token_ids for continuation in drawn)
     exact = enumerate_responses(model, PROMPT, prefix, SamplingSettings(limit, warp))
@@ -98,16 +96,6 @@ def test_the_same_request_twice_in_a_batch_gives_the_same_rollout(model: Model):
     first, other, second = sample(model, [request, request._replace(seed=9), request])
     assert_same(first, second)
     assert first.token_ids != other.token_ids
-
-
-def test_coupled_continuations_of_a_response_and_of_its_own_prefix_are_one(model: Model):
-    whole = sample(model, [SampleRequest(PROMPT, (), seed, coupled=True) for seed in range(40)])
-    for depth in (1, 3):
-        long = [(seed, response) for seed, response in enumerate(whole) if len(response.token_ids) > depth]
-        assert len(long) > 10
-        requests = [SampleRequest(PROMPT, r.token_ids[:depth], seed, coupled=True) for seed, r in long]
-        for (_, response), rest in zip(long, sample(model, requests), strict=True):
-            assert_same(rest, Continuation(response.token_ids[depth:], response.logprobs[depth:], response.ended))
 
 
 @pytest.mark.parametrize("warp", [PLAIN, WARPED], ids=["plain", "warped"])

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 MIN_QUESTIONS = 5
 """Fewer questions give no interval."""
@@ -78,7 +78,7 @@ def jackknife_of_copies(
     n_questions = np.asarray(contributes.sum(0))
     error = _standard_error(left_out, contributes)
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
-    reach = error * _t_quantile(_matched_degrees(left_out, contributes), confidence)
+    reach = error * _t_quantile(matched_degrees(left_out, contributes), confidence)
     low, high = np.asarray(value - reach), np.asarray(value + reach)
     if is_ratio:
         low, high = _spanned(low, high, value, left_out, contributes, confidence)
@@ -124,7 +124,7 @@ def _deviations(
     return np.where(contributes, left_out - mean, 0.0)
 
 
-def _matched_degrees(
+def matched_degrees(
     left_out: Float[np.ndarray, "question ..."], contributes: Bool[np.ndarray, "question ..."]
 ) -> Float[np.ndarray, "*arms"]:
     """Degrees of freedom of se^2 by matching its variance, 2 / (Q - 1) + kurtosis / Q in units of its square."""
@@ -140,12 +140,12 @@ def _matched_degrees(
 def _t_quantile(
     degrees: Float[np.ndarray, "*arms"] | float, confidence: float = CONFIDENCE
 ) -> Float[np.ndarray, "*arms"]:
-    return np.asarray(stats.t.ppf(0.5 + confidence / 2, degrees))
+    return np.asarray(special.stdtrit(degrees, 0.5 + confidence / 2))
 
 
 def student_quantile(left_out: Float[np.ndarray, "question ..."], confidence: float) -> Float[np.ndarray, "*arms"]:
     """How many standard errors an interval of a statistic with these copies reaches."""
-    return _t_quantile(_matched_degrees(left_out, np.ones(left_out.shape, dtype=bool)), confidence)
+    return _t_quantile(matched_degrees(left_out, np.ones(left_out.shape, dtype=bool)), confidence)
 
 
 def joint_variances(

@@ -2,8 +2,9 @@
 
     theta ~ multivariate t_{Q-1}(estimate, joint jackknife covariance over questions)
     p_within_epsilon(arm) = P(theta_arm >= max theta - epsilon)
-    told apart from arm j:   T_{Q-1}((estimate_leader - estimate_j) / error_j) >= (1 + needed) / 2
-    settled with arm j:      told apart, or T_{Q-1}(epsilon / error_j) >= (1 + needed) / 2
+    told apart from arm j:   T_nu((estimate_leader - estimate_j) / error_j) >= (1 + needed) / 2
+    settled with arm j:      told apart, or T_nu(epsilon / error_j) >= (1 + needed) / 2
+                             nu matched to the spread of the questions as in `intervals`, at most Q - 1
 
 A leader is recommended where its p_within_epsilon reaches `needed` and it is settled with every other arm. `needed` is
 a two-sided level (see `looks`), since either of two equal arms may happen to lead: those are told apart in 1 - needed
@@ -16,9 +17,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import special, stats
+from scipy import special
 
-from hydrometer.alignment.intervals import MIN_QUESTIONS
+from hydrometer.alignment.intervals import MIN_QUESTIONS, matched_degrees
 
 RECOMMEND_AT = 0.95
 """Probability of being within epsilon of the best arm that a recommendation needs."""
@@ -57,22 +58,19 @@ class Standing:
         """Of freedom, with so many times the questions."""
         return factor * len(self.deviations) - 1.0
 
-    def certainty(self, gap: Float[np.ndarray, " known"] | float, factor: float = 1.0) -> Float[np.ndarray, " known"]:
-        """Probability that the leader's difference to each arm is positive, if `gap` were the estimate of it."""
-        error = np.sqrt(((self.deviations - self.deviations[:, [self.leader]]) ** 2).sum(0) / factor)
-        steps = np.divide(gap, error, out=np.full(len(error), np.inf), where=error > 0.0)
-        return np.where((error == 0.0) & (gap == 0.0), 0.5, stats.t.cdf(steps, self.degrees(factor)))
-
-    def told_apart(self, factor: float = 1.0) -> Bool[np.ndarray, " known"]:
-        """From the leader; False for itself."""
+    def compare(self, factor: float = 1.0) -> tuple[Bool[np.ndarray, " known"], Bool[np.ndarray, " known"]]:
+        """Which arms are told apart from the leader (not itself), and which of them epsilon alone would settle."""
+        moves = self.deviations - self.deviations[:, [self.leader]]
+        error = np.sqrt((moves**2).sum(0) / factor)
+        degrees = factor * (matched_degrees(moves, np.ones(moves.shape, dtype=bool)) + 1.0) - 1.0
+        least = special.stdtrit(degrees, (1.0 + self.needed) / 2.0) * error
         gap = self.estimate[self.leader] - self.estimate
-        return self.certainty(gap, factor) >= (1.0 + self.needed) / 2.0
+        return (gap >= least) & (gap > 0.0), self.epsilon >= least
 
     def is_settled(self, factor: float = 1.0) -> bool:
         """Whether every arm is told apart from the leader or known to be within epsilon of it."""
-        is_near = self.certainty(self.epsilon, factor) >= (1.0 + self.needed) / 2.0
-        is_leader = np.arange(len(self.estimate)) == self.leader
-        return bool((self.told_apart(factor) | is_near | is_leader).all())
+        is_told_apart, is_near = self.compare(factor)
+        return bool((is_told_apart | is_near).all())
 
 
 class Draws(NamedTuple):
@@ -92,7 +90,7 @@ class Draws(NamedTuple):
         return (drawn >= drawn.max(1, keepdims=True) - standing.epsilon).mean(0)
 
     def is_separated(self, standing: Standing, factor: float = 1.0) -> bool:
-        """The rule of a recommendation."""
+        """Whether the leader may be recommended."""
         if not standing.is_settled(factor):
             return False
         return bool(self.p_within(standing, factor)[standing.leader] >= standing.needed)
@@ -105,11 +103,17 @@ def draw_posterior(standing: Standing, rng: np.random.Generator) -> Draws:
     return Draws(normal, rng.random(DRAWS))
 
 
-def is_separated(standing: Standing, rng: np.random.Generator) -> bool:
-    """The rule of a recommendation; nothing is drawn where an arm is not settled."""
-    if len(standing.deviations) < MIN_QUESTIONS or not standing.is_settled():
-        return False
-    return draw_posterior(standing, rng).is_separated(standing)
+def stand(
+    estimate: Float[np.ndarray, " scored"],
+    deviations: Float[np.ndarray, "question scored"],
+    epsilon: float,
+    needed: float,
+) -> tuple[Bool[np.ndarray, " scored"], Standing | None]:
+    """Which arms have an estimate, and how those stand; None below five questions or where nothing can be compared."""
+    usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
+    if len(deviations) < MIN_QUESTIONS or usable.sum() < 2:
+        return usable, None
+    return usable, Standing(estimate[usable], deviations[:, usable], epsilon, needed)
 
 
 def separate_arms(
@@ -121,12 +125,11 @@ def separate_arms(
 ) -> Separation:
     """How sure the order is, and the factor on the questions at which the leader would be separated."""
     p_within, is_told_apart = np.full(len(estimate), np.nan), np.zeros(len(estimate), dtype=bool)
-    usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
-    if len(deviations) < MIN_QUESTIONS or usable.sum() < 2:
+    usable, standing = stand(estimate, deviations, epsilon, needed)
+    if standing is None:
         return Separation(p_within, is_told_apart, float("nan"))
-    standing = Standing(estimate[usable], deviations[:, usable], epsilon, needed)
     draws = draw_posterior(standing, rng)
-    p_within[usable], is_told_apart[usable] = draws.p_within(standing), standing.told_apart()
+    p_within[usable], is_told_apart[usable] = draws.p_within(standing), standing.compare()[0]
     return Separation(p_within, is_told_apart, _needed_factor(standing, draws))
 
 

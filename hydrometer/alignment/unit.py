@@ -7,8 +7,9 @@ every c (Fieller): with jackknife variances v and covariance over questions,
 
     { c in [-1, 1] : (u - c l)^2 <= t^2 (v_u - 2 c v_ul + c^2 v_l) }
 
-so that a score near 0 is as sure as u, however rough the unit, and a large one can reach up to 1 where l may be near 0.
-An interval of [-1, 1] says that the unit is not known. Reference: Fieller (1954), Some problems in interval estimation.
+with t of the wanted confidence for u, and of 95 % for l, on which no run decides to stop. A score near 0 is as sure as
+u, however rough the unit is, and a large one can reach up to 1 where l may be near 0. An interval of [-1, 1] says that
+the unit is not known. Reference: Fieller (1954), Some problems in interval estimation.
 """
 
 import numpy as np
@@ -21,10 +22,10 @@ def fieller_interval(
     top: Jackknife, bottom: Jackknife, *, confidence: float = CONFIDENCE
 ) -> tuple[Float[np.ndarray, "*arms"], Float[np.ndarray, "*arms"]]:
     """Low and high end of top / bottom within [-1, 1]; NaN where a copy of either is undefined or bottom is not > 0."""
-    t2 = student_quantile(top.left_out, confidence) ** 2
+    reach, own = (student_quantile(top.left_out, level) for level in (confidence, CONFIDENCE))
     v_top, v_both, v_bottom = joint_variances(top.left_out, bottom.left_out)
-    a, b = bottom.value**2 - t2 * v_bottom, top.value * bottom.value - t2 * v_both
-    c = top.value**2 - t2 * v_top
+    a, b = bottom.value**2 - own**2 * v_bottom, top.value * bottom.value - own * reach * v_both
+    c = top.value**2 - reach**2 * v_top
     root = np.sqrt(np.maximum(b**2 - a * c, 0.0))
     near, far = (np.divide(b + sign * root, a, out=np.zeros_like(a), where=a != 0.0) for sign in (-1.0, 1.0))
     is_bounded, is_signed = a > 0.0, c > 0.0

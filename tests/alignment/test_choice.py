@@ -5,7 +5,7 @@ from plain_reference import aggregate, node_quantities
 from scipy import stats
 
 from hydrometer.alignment.choice import ObjectiveInfo, gather_evidence, merge_arms, rank_arms
-from hydrometer.alignment.separation import Standing, is_separated, separate_arms
+from hydrometer.alignment.separation import Standing, draw_posterior, separate_arms
 from hydrometer.alignment.study import build_study
 
 OBJECTIVES = {"reverse_kl": ObjectiveInfo("r"), "forward_kl": ObjectiveInfo("f")}
@@ -91,6 +91,10 @@ def at(estimate: list[float], error: float, needed: float = 0.95) -> Standing:
     rows = np.linalg.qr(rows - rows.mean(0))[0] * error
     rows[:, -1] = 0.0
     return Standing(np.array(estimate), rows, 0.02, needed)
+
+
+def is_separated(standing: Standing, rng: np.random.Generator) -> bool:
+    return draw_posterior(standing, rng).is_separated(standing)
 
 
 def test_a_leader_has_to_beat_or_equal_every_other_arm() -> None:

@@ -18,7 +18,7 @@ from hydrometer.alignment.choice import Arm, Evidence, Scores, score_arms
 from hydrometer.alignment.intervals import jackknife
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.metrics import METRICS, TERMS
-from hydrometer.alignment.separation import RECOMMEND_AT, draw_posterior, stand
+from hydrometer.alignment.separation import RECOMMEND_AT, draw_posterior
 
 QUESTIONS = (8, 20, 50)
 OUTCOME_QUESTIONS = (20, 50, 200)
@@ -81,13 +81,15 @@ def end_run(terms: Array, looks: Sequence[int], needed: float, rng: np.random.Ge
     """Go through the looks until the tool would recommend an arm."""
     for count in looks:
         scores = score_run(terms[:count], is_length_apart=apart, confidence=needed)
+        usable, lead = find_lead(scores.estimate, scores.deviations, scores.epsilon, needed)
+        is_sure = lead is not None and lead.is_settled() and draw_posterior(lead, rng).is_separated(lead)
         told = np.zeros(len(scores.estimate), dtype=bool)
-        usable, standing = stand(scores.estimate, scores.deviations, scores.epsilon, needed)
-        if standing is not None and standing.is_settled() and draw_posterior(standing, rng).is_separated(standing):
-            told[usable] = standing.compare()[0]
-            leader = int(np.flatnonzero(usable)[standing.leader])
-            return Ending(count, count < looks[-1], leader, told, scores)
-    return Ending(looks[-1], False, None, np.zeros(terms.shape[1] + 1, dtype=bool), scores)
+        if lead is not None and is_sure:
+            told[usable] = lead.compare()[0]
+            return Ending(count, count < looks[-1], int(np.flatnonzero(usable)[lead.leader]), told, scores)
+        if count == looks[-1]:
+            return Ending(count, False, None, told, scores)
+    raise ValueError("a run has at least one look")
 
 
 def draw_endings(

@@ -40,7 +40,7 @@ class Separation(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Lead:
     """Estimates of the arms whose joint error is known, the leader's place among them, and the rule."""
 
     estimate: Float[np.ndarray, " known"]
@@ -79,41 +79,41 @@ class Draws(NamedTuple):
     normal: Float[np.ndarray, "draw known"]
     uniform: Float[np.ndarray, " draw"]
 
-    def p_within(self, standing: Standing, factor: float = 1.0) -> Float[np.ndarray, " known"]:
+    def p_within(self, lead: Lead, factor: float = 1.0) -> Float[np.ndarray, " known"]:
         """With k times the questions the covariance is 1/k of today's at the same estimates, with kQ - 1 degrees.
 
         The standard error of a mean over questions falls as 1/sqrt(k), whatever each question's visits are.
         """
-        degrees = standing.degrees(factor)
+        degrees = lead.degrees(factor)
         scale = np.sqrt(degrees / (2.0 * special.gammaincinv(degrees / 2.0, self.uniform)) / factor)
-        drawn = standing.estimate + self.normal * scale[:, None]
-        return (drawn >= drawn.max(1, keepdims=True) - standing.epsilon).mean(0)
+        drawn = lead.estimate + self.normal * scale[:, None]
+        return (drawn >= drawn.max(1, keepdims=True) - lead.epsilon).mean(0)
 
-    def is_separated(self, standing: Standing, factor: float = 1.0) -> bool:
+    def is_separated(self, lead: Lead, factor: float = 1.0) -> bool:
         """Whether the leader may be recommended."""
-        if not standing.is_settled(factor):
+        if not lead.is_settled(factor):
             return False
-        return bool(self.p_within(standing, factor)[standing.leader] >= standing.needed)
+        return bool(self.p_within(lead, factor)[lead.leader] >= lead.needed)
 
 
-def draw_posterior(standing: Standing, rng: np.random.Generator) -> Draws:
+def draw_posterior(lead: Lead, rng: np.random.Generator) -> Draws:
     """Normal draws with the covariance of the estimates, and what scales them to Student's t."""
-    _, sizes, axes = np.linalg.svd(standing.deviations, full_matrices=False)
+    _, sizes, axes = np.linalg.svd(lead.deviations, full_matrices=False)
     normal = rng.standard_normal((DRAWS, len(sizes))) @ (sizes[:, None] * axes)
     return Draws(normal, rng.random(DRAWS))
 
 
-def stand(
+def find_lead(
     estimate: Float[np.ndarray, " scored"],
     deviations: Float[np.ndarray, "question scored"],
     epsilon: float,
     needed: float,
-) -> tuple[Bool[np.ndarray, " scored"], Standing | None]:
+) -> tuple[Bool[np.ndarray, " scored"], Lead | None]:
     """Which arms have an estimate, and how those stand; None below five questions or where nothing can be compared."""
     usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
     if len(deviations) < MIN_QUESTIONS or usable.sum() < 2:
         return usable, None
-    return usable, Standing(estimate[usable], deviations[:, usable], epsilon, needed)
+    return usable, Lead(estimate[usable], deviations[:, usable], epsilon, needed)
 
 
 def separate_arms(
@@ -125,23 +125,23 @@ def separate_arms(
 ) -> Separation:
     """How sure the order is, and the factor on the questions at which the leader would be separated."""
     p_within, is_told_apart = np.full(len(estimate), np.nan), np.zeros(len(estimate), dtype=bool)
-    usable, standing = stand(estimate, deviations, epsilon, needed)
-    if standing is None:
+    usable, lead = find_lead(estimate, deviations, epsilon, needed)
+    if lead is None:
         return Separation(p_within, is_told_apart, float("nan"))
-    draws = draw_posterior(standing, rng)
-    p_within[usable], is_told_apart[usable] = draws.p_within(standing), standing.compare()[0]
-    return Separation(p_within, is_told_apart, _needed_factor(standing, draws))
+    draws = draw_posterior(lead, rng)
+    p_within[usable], is_told_apart[usable] = draws.p_within(lead), lead.compare()[0]
+    return Separation(p_within, is_told_apart, _needed_factor(lead, draws))
 
 
-def _needed_factor(standing: Standing, draws: Draws) -> float:
-    if draws.is_separated(standing):
+def _needed_factor(lead: Lead, draws: Draws) -> float:
+    if draws.is_separated(lead):
         return 1.0
     low, high = 1.0, 2.0
-    while not draws.is_separated(standing, high):
+    while not draws.is_separated(lead, high):
         low, high = high, high * 2.0
         if high > MAX_FACTOR:
             return float("nan")
     for _ in range(6):
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if draws.is_separated(standing, middle) else (middle, high)
+        low, high = (low, middle) if draws.is_separated(lead, middle) else (middle, high)
     return high

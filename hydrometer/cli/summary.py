@@ -7,11 +7,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
 from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.types import NO_TEACHER
 
 _SHOWN_WARNINGS = 4
+_SHOWN_ARMS = 12
+_MARK_WIDTH = 21
+_WIDE = 110
+"""Columns of a terminal that has room for pictures of the intervals."""
 _REASONS = {
     "no_direction": "moves nothing wherever it was measured, as a teacher that agrees with the student does.",
     "noise": "success rates differ by no more than their sampling noise.",
@@ -24,27 +30,17 @@ _REASONS = {
 def print_summary(result: Diagnosis, screen: Console) -> None:
     """Ranking with intervals, verdict, warnings, cost and where the report is."""
     summary = result.summary
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.add_column("teacher", overflow="fold")
-    table.add_column("objective", overflow="fold")
-    for title in ("pooled\ncosine", "95 % over\nquestions", "correct", "incorrect", "P(near\nbest)"):
-        table.add_column(title, justify="right", no_wrap=True)
-    arms = {(arm["teacher"], arm["objective"]): arm["scores"] for arm in summary["arms"]}
-    for line in summary["ranking"]:
-        scores = arms.get((line["teacher"], line["objective"]))
-        cells = [_pooled(scores[split]) if scores else "" for split in ("correct", "incorrect")]
-        interval = _interval(line["interval"]) if scores else ""
-        objective = line["objective"] if scores else ""
-        teacher = Text(printable(line["teacher"]))
-        table.add_row(teacher, objective, _number(line["score"]), interval, *cells, _chance(line["p_within_epsilon"]))
     screen.print()
-    screen.print(table)
+    screen.print(_ranking_table(summary, screen.width))
+    hidden = len(summary["ranking"]) - len(_shown(summary["ranking"]))
+    if hidden:
+        screen.print(f"and {hidden} more arms, which are in the report.")
     for reason, text in _REASONS.items():
         if any(line["reason"] == reason for line in summary["ranking"]):
             screen.print(f"none: {text}")
     screen.print()
     screen.print(Text(printable(summary["verdict"])))
-    screen.print(Text(printable(_against_no_teacher(summary))))
+    screen.print(_against_no_teacher(summary))
     for line in _tilts(summary):
         screen.print(Text(printable(line)))
     for warning in summary["warnings"][:_SHOWN_WARNINGS]:
@@ -69,17 +65,57 @@ def print_plan(plan: Plan, screen: Console) -> None:
     )
 
 
+def _ranking_table(summary: Mapping[str, Any], width: int) -> Table:
+    """The first arms and no teacher; the intervals as a picture too where the terminal is wide enough."""
+    # branches lie at a few nodes only where paths are ranked by their outcomes: too few to tell splits apart
+    splits = () if summary["ranked_by"] == "outcomes" else ("correct", "incorrect")
+    shown = _shown(summary["ranking"])
+    ends = [end for line in shown for end in line["interval"] or ()]
+    axis = (min([*ends, 0.0]), max([*ends, 0.0]))
+    is_drawn = axis[0] < axis[1] and width >= _WIDE
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("teacher", overflow="fold")
+    table.add_column("objective", overflow="fold")
+    for title in ("pooled\ncosine", "95 % over\nquestions"):
+        table.add_column(title, justify="right", no_wrap=True)
+    if is_drawn:
+        table.add_column("", no_wrap=True)
+    for title in (*splits, "P(near\nbest)"):
+        table.add_column(title, justify="right", no_wrap=True)
+    arms = {(arm["teacher"], arm["objective"]): arm["scores"] for arm in summary["arms"]}
+    for line in shown:
+        scores = arms.get((line["teacher"], line["objective"]))
+        interval, value = line["interval"], line["score"]
+        cells = [_number(value), _interval(interval) if scores else ""]
+        if is_drawn:
+            cells += [_picture(interval, value, axis)]
+        cells += [_pooled(scores[split]) if scores else "" for split in splits]
+        teacher, objective = Text(printable(line["teacher"])), line["objective"] if scores else ""
+        table.add_row(teacher, objective, *cells, _chance(line["p_within_epsilon"]))
+    return table
+
+
+def _picture(interval: Sequence[float] | None, value: float | None, axis: tuple[float, float]) -> str:
+    if interval is None or value is None:
+        return ""
+    return draw_interval(interval[0], value, interval[1], axis=axis, width=_MARK_WIDTH)
+
+
+def _shown(ranking: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The first arms, and no teacher wherever it stands."""
+    return [line for place, line in enumerate(ranking) if place < _SHOWN_ARMS or line["teacher"] == NO_TEACHER]
+
+
 def _against_no_teacher(summary: Mapping[str, Any]) -> str:
-    """Which ranked arms' intervals leave out 0, the score of no teacher."""
-    sides: dict[str, list[str]] = {"better": [], "worse": []}
-    for line in summary["ranking"]:
-        interval = line["interval"]
-        if interval and (interval[0] > 0 or interval[1] < 0):
-            sides["better" if interval[0] > 0 else "worse"].append(f"{line['teacher']} ({line['objective']})")
-    if not any(sides.values()):
+    """How many ranked arms' intervals leave out 0, the score of no teacher."""
+    arms = [line for line in summary["ranking"] if line["teacher"] != NO_TEACHER]
+    better = sum(line["interval"] is not None and line["interval"][0] > 0 for line in arms)
+    worse = sum(line["interval"] is not None and line["interval"][1] < 0 for line in arms)
+    if not better + worse:
         return "No arm's 95 % interval leaves out 0: none is separated from no teacher yet."
-    return "\n".join(
-        f"Each {side} than no teacher at 95 %: {', '.join(names)}." for side, names in sides.items() if names
+    return (
+        f"Against no teacher at 95 %: {better} of {len(arms)} arms are better, {worse} worse, "
+        f"{len(arms) - better - worse} not separated."
     )
 
 

@@ -13,24 +13,25 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
 from hydrometer.diagnosis.chosen_nodes import choose_for_length, choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.given.states import compare_verdicts, take_given
 from hydrometer.diagnosis.in_context import sample_in_context
-from hydrometer.diagnosis.looking import look, plan_looks
+from hydrometer.diagnosis.looking import build_answer, build_look, plan_looks, rank_so_far
 from hydrometer.diagnosis.measurement import Measurement
+from hydrometer.diagnosis.pilot import QuestionSource
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
-from hydrometer.errors import SpecError
 from hydrometer.runs.drawing import draw, draw_in_rounds
 from hydrometer.runs.progress import Progress
-from hydrometer.runs.rollouts import Order, ask, decode_grades, sample_orders
+from hydrometer.runs.rollouts import Order
 from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, score_path
-from hydrometer.types import Question, Rollout, RolloutKind, VerifierFailure
+from hydrometer.types import Rollout, RolloutKind
 
 _FEWEST_BRANCHES = 64
 """Branches of one question that are sampled together: every batch computes the prefixes of its questions anew."""
@@ -46,19 +47,25 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
         found.disagreement = compare_verdicts(instruments, rounds, progress, states)
         _measure_questions(instruments, rounds, progress, found, states)
         return found
-    questions = _choose_questions(instruments, rounds, progress, found)
-    looks = plan_looks(instruments, len(questions))
+    source = QuestionSource(instruments, rounds, progress)
+    looks = plan_looks(instruments, source.most)
     for count in looks.questions:
-        states = [open_question(instruments.student, question) for question in questions[len(found.states) : count]]
+        questions = source.first(count, found)[len(found.states) :]
+        if not questions:
+            break
+        states = [open_question(instruments.student, question) for question in questions]
         _sample_on_policy(instruments, rounds, progress, states)
         _measure_questions(instruments, rounds, progress, found, states)
         if len(looks.questions) > 1:
-            found.looks.append(look(instruments, found.states, rounds.cost, looks.needed))
+            ranking = rank_so_far(instruments, found.states, looks.needed)
+            found.looks.append(build_look(ranking, len(found.states), rounds.cost))
             progress.note(str(found.looks[-1]))
+            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
             if found.looks[-1].is_decided:
                 break
         if found.is_budget_spent:
             break
+    source.tell(found)
     return found
 
 
@@ -75,83 +82,9 @@ def _measure_questions(
     _score_paths(instruments, rounds, progress, states)
     for state in states:
         state.grow_tree()
-    found.is_budget_spent = _sample_branches(instruments, rounds, progress, states)
+    _sample_branches(instruments, rounds, progress, found, states)
     score_rewards(instruments, rounds, progress, states)
     sample_in_context(instruments, rounds, progress, states)
-
-
-def _choose_questions(
-    instruments: Instruments, rounds: Rounds, progress: Progress, found: Measurement
-) -> Sequence[Question]:
-    config = instruments.config
-    questions = instruments.questions()
-    if not config.pilot:
-        if len(questions) < config.questions:
-            progress.note(
-                f"{instruments.task.name} has {len(questions)} questions to diagnose, not {config.questions}."
-            )
-        return questions[: config.questions]
-    chosen: list[Question] = []
-    shown = 0
-    progress.stage("pilot", config.questions)
-    size = max(1, round_size(instruments.student, config.max_response_tokens) // config.pilot)
-    for start in range(0, len(questions), size):
-        if len(chosen) >= config.questions:
-            break
-        group = questions[start : start + size]
-        record = rounds.run("pilot", [start, len(group)], lambda group=group: _pilot(instruments, group))
-        rates = [correct / config.pilot for correct in record["correct"]]
-        found.pilot_failures += [(question_id, VerifierFailure(*reason)) for question_id, reason in record["failures"]]
-        for question, rate in zip(group, rates, strict=True):
-            if config.pilot_low <= rate <= config.pilot_high:
-                chosen.append(question)
-            else:
-                found.left_out.append(question.question_id)
-        found.piloted = start + len(group)
-        progress.advance(min(len(chosen), config.questions) - shown, total=config.questions)
-        shown = min(len(chosen), config.questions)
-    if not chosen:
-        raise SpecError(
-            f"None of the {found.piloted} questions of {instruments.task.name} has a pilot success rate between "
-            f"{config.pilot_low:g} and {config.pilot_high:g}.\n"
-            "Take an easier or harder task, widen --pilot-low/--pilot-high, or leave --pilot out."
-        )
-    found.not_needed = [question.question_id for question in chosen[config.questions :]]
-    if len(chosen) < config.questions:
-        progress.note(
-            f"Only {len(chosen)} of the {found.piloted} questions have a pilot success rate between "
-            f"{config.pilot_low:g} and {config.pilot_high:g}, not {config.questions}."
-        )
-    return chosen[: config.questions]
-
-
-def _pilot(instruments: Instruments, questions: Sequence[Question]) -> Record:
-    count = instruments.config.pilot
-    orders = [
-        Order(
-            question,
-            asked.prompt_ids,
-            number,
-            "base",
-            rollout_seed(instruments.config.seed, f"pilot\x1f{question.question_id}", number),
-            is_thinking=asked.is_thinking,
-        )
-        for question in questions
-        for asked in (ask(instruments.student, question.prompt),)
-        for number in range(count)
-    ]
-    record = sample_orders(orders, instruments.sampler, instruments.student, instruments.task)
-    graded = [decode_grades(*row[2:5]) for row in record.pop("rows")]
-    correct = [grades.under(instruments.config.grading).correct for grades in graded]
-    failures = [
-        [order.question.question_id, list(grades.failure)]
-        for order, grades in zip(orders, graded, strict=True)
-        if grades.failure
-    ]
-    return record | {
-        "correct": [sum(correct[i : i + count]) for i in range(0, len(correct), count)],
-        "failures": failures,
-    }
 
 
 def _sample_on_policy(
@@ -249,9 +182,13 @@ def _score(instruments: Instruments, state: QuestionState, path: Rollout) -> Rec
 
 
 def _sample_branches(
-    instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
-) -> bool:
-    """Branch until the allocation asks for no more (False), or the budget ends before it does (True)."""
+    instruments: Instruments,
+    rounds: Rounds,
+    progress: Progress,
+    found: Measurement,
+    states: Sequence[QuestionState],
+) -> None:
+    """Branch until the allocation asks for no more, or the budget ends before it does."""
     allocation, budget = instruments.allocation, instruments.budget
     size = round_size(instruments.student, instruments.config.max_response_tokens)
     if budget is not None:
@@ -262,7 +199,8 @@ def _sample_branches(
     waiting = list(states)
     while waiting:
         if budget is not None and budget.is_spent(rounds.cost):
-            return any(plans_more(instruments, state) for state in waiting)
+            found.is_budget_spent = any(plans_more(instruments, state) for state in waiting)
+            return
         share = max(_FEWEST_BRANCHES, size // len(waiting))
         orders: list[Order] = []
         served, left_for_later = [], []
@@ -283,7 +221,9 @@ def _sample_branches(
                 by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
             done += len(orders)
             progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in waiting))
-    return False
+        if instruments.config.goal != "choose" and progress.wants_answer():
+            ranking = rank_so_far(instruments, found.states, RECOMMEND_AT)
+            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
 
 
 def _planned(instruments: Instruments, state: QuestionState) -> int:

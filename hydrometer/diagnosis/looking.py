@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hydrometer.alignment.choice import Ranking
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
@@ -18,6 +19,7 @@ from hydrometer.diagnosis.measurement import Look
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.diagnosis.tables import build_measured, count_base
+from hydrometer.runs.progress import Answer, Standing
 from hydrometer.runs.rounds import Cost
 from hydrometer.types import STUDENT
 
@@ -39,23 +41,53 @@ def plan_looks(instruments: Instruments, n_questions: int) -> LookPlan:
     return LookPlan(looks, needed_probability(looks, RECOMMEND_AT))
 
 
-def look(instruments: Instruments, states: Sequence[QuestionState], cost: Cost, needed: float) -> Look:
-    """Rank the arms on these questions, as the summary of a run that ended here would."""
+def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], needed: float) -> Ranking:
+    """The ranking on these questions, as the summary of a run that ended here would have it."""
     measured = build_measured(instruments, states)
     study = build_study(STUDENT, measured.nodes, measured.candidates, measured.teacher_scores, instruments.directions)
     config = instruments.config
     scored = None
     if instruments.ranks_by_outcomes:
         scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, count_base(states))
-    ranking = rank_study(study, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
+    return rank_study(study, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
+
+
+def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
+    """What a look at this ranking says."""
     leader = ranking.lines[0]
     return Look(
-        questions=len(states),
+        questions=n_questions,
         generated_tokens=cost.generated_tokens,
         leader=name_of(leader),
-        score=leader.score if math.isfinite(leader.score) else None,
-        probability=leader.p_within_epsilon if math.isfinite(leader.p_within_epsilon) else None,
-        needed=needed,
+        score=_known(leader.score),
+        probability=_known(leader.p_within_epsilon),
+        needed=ranking.needed,
         is_decided=ranking.recommended is not None,
         more_tokens=ranking.more_tokens(cost.generated_tokens),
     )
+
+
+def build_answer(ranking: Ranking, n_questions: int, cost: Cost) -> Answer:
+    """The ranking for somebody who watches, and what it would take to be sure of it."""
+    more = ranking.more_tokens(cost.generated_tokens)
+    if ranking.recommended is not None:
+        outlook = "decided"
+    elif more is None:
+        outlook = "not separated yet"
+    else:
+        minutes = more / max(cost.generated_tokens, 1) * cost.wall_s / 60.0
+        outlook = f"not separated yet; about {more:,} more tokens ({minutes:.0f} min) would do at these scores"
+    lines = [
+        Standing(
+            name_of(line),
+            _known(line.score),
+            None if line.interval is None else (line.interval[0], line.interval[1]),
+            _known(line.p_within_epsilon),
+        )
+        for line in ranking.lines
+    ]
+    return Answer(f"Pooled cosine on {n_questions} questions: {outlook}", tuple(lines))
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,10 +1,12 @@
 """From a finished measurement to the tables of the run folder (contract of columns: `artifacts.schemas`)."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int64
 
 from hydrometer.alignment import complete_nodes, compute_alignment
 from hydrometer.artifacts import TABLES, build_table
@@ -124,21 +126,43 @@ def _keys(path: Rollout, positions: np.ndarray) -> dict[str, Any]:
     return {"question_id": path.question_id, "rollout_id": path.rollout_id, "position": positions}
 
 
-def _concat(frames: Sequence[dict[str, Any]], empty: Mapping[str, Any]) -> pl.DataFrame:
-    """One frame; without any row it has the columns `empty`."""
-    if not frames:
+def _concat(parts: Sequence[Mapping[str, Any]], empty: Mapping[str, Any]) -> pl.DataFrame:
+    """One frame of parts with the same columns: arrays and lists as long as `position`, or one value for all rows.
+
+    Columns are joined first: thousands of small frames would take most of the time of a run's tables. Without any row
+    the frame has the columns `empty`.
+    """
+    if not parts:
         return pl.DataFrame(schema=empty)
-    return pl.concat([pl.DataFrame(frame, nan_to_null=True) for frame in frames], how="vertical_relaxed")
+    part_of_row = np.repeat(np.arange(len(parts)), [len(part["position"]) for part in parts])
+    return pl.DataFrame(
+        {name: _joined([part[name] for part in parts], part_of_row) for name in parts[0]}, nan_to_null=True
+    )
+
+
+def _joined(values: Sequence[Any], part_of_row: Int64[np.ndarray, " row"]) -> np.ndarray | pl.Series:
+    match values[0]:
+        case np.ndarray():
+            return np.concatenate(values)
+        case list():
+            return pl.Series([value for part in values for value in part])
+    return pl.Series(values).gather(part_of_row)
+
+
+def _token_texts(instruments: Instruments, token_ids: Iterable[Iterable[int]]) -> dict[int, str]:
+    """The text of every token that occurs."""
+    return {token_id: instruments.student.token_text(token_id) for token_id in set(chain.from_iterable(token_ids))}
 
 
 def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+    texts = _token_texts(instruments, (path.token_ids for _, path, _ in _paths(states)))
     return _concat(
         [
             {
                 **_keys(path, np.arange(len(path.token_ids))),
                 "continuation": STUDENT,
                 "token_id": list(path.token_ids),
-                "token": [instruments.student.token_text(token_id) for token_id in path.token_ids],
+                "token": [texts[token_id] for token_id in path.token_ids],
                 "path_correct": path.correct,
                 "path_weight": 1.0,
                 "node_weight": state.node_weights[path.rollout_id],
@@ -151,7 +175,7 @@ def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.Data
 
 
 def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit_log: pl.DataFrame) -> pl.DataFrame:
-    texts = {t: instruments.student.token_text(t) for _, _, s in _paths(states) for t in np.unique(s.token_id).tolist()}
+    texts = _token_texts(instruments, (scores.token_id.tolist() for _, _, scores in _paths(states)))
     listed = _concat(
         [
             {
@@ -178,25 +202,25 @@ def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit
 def _teacher_scores(
     instruments: Instruments, states: Sequence[QuestionState], candidates: pl.DataFrame, visit_log: pl.DataFrame
 ) -> pl.DataFrame:
-    frames = [
+    fields = {f"field:{objective.name}": pl.Float64 for objective in instruments.scored_objectives}
+    parts = [
         {
             **_keys(path, scores.position),
             "token_id": scores.token_id,
             "teacher": teacher,
             "teacher_logprob": scores.teacher_logprob[t],
             "teacher_rank": scores.teacher_rank[t],
-            **{f"field:{o.name}": scores.field[t, i] for i, o in enumerate(instruments.scored_objectives)},
+            **dict(zip(fields, scores.field[t], strict=True)),
         }
         for state, path, scores in _paths(states)
         for t, teacher in enumerate(state.scored_teachers)
     ]
-    fields = {f"field:{objective.name}": pl.Float64 for objective in instruments.scored_objectives}
     # the field of an outcome objective is the success rate itself, 0 where there is none (such a token is not kept)
     rates = candidates.select(*CANDIDATE_KEY, pl.col("success_rate").fill_null(0.0))
     rewards = average_rewards(states if instruments.needs_rewards else (), visit_log)
     measured = {"success_rates": pl.col("success_rate"), "reward_to_go": pl.col("reward_to_go").fill_null(0.0)}
     return (
-        _concat(frames, TABLES["teacher_scores"] | fields)
+        _concat(parts, TABLES["teacher_scores"] | fields)
         .drop(REWARD_COLUMNS, strict=False)
         .join(rates, on=CANDIDATE_KEY, how="left")
         .join(rewards, on=[*CANDIDATE_KEY, "teacher"], how="left")
@@ -208,24 +232,25 @@ def _teacher_scores(
 def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
     """Divergences of every teacher; what depends on a field is null for objectives whose field no teacher gives."""
     scored = {objective.name: place for place, objective in enumerate(instruments.scored_objectives)}
-    frames = []
+    names = [objective.name for objective in instruments.objectives]
+    parts = []
     for state, path, scores in _paths(states):
         for t, teacher in enumerate(state.scored_teachers):
-            for objective in instruments.objectives:
-                place = scored.get(objective.name)
+            for name in names:
+                place = scored.get(name)
                 unknown = np.full(len(path.token_ids), np.nan)
-                frames.append(
+                parts.append(
                     {
                         **_keys(path, np.arange(len(path.token_ids))),
                         "teacher": teacher,
-                        "objective": objective.name,
+                        "objective": name,
                         "reverse_kl_nats": scores.reverse_kl[t],
                         "l2": scores.l2[t],
                         "distribution_cosine": scores.distribution_cosine[t],
-                        **{name: unknown if place is None else getattr(scores, name)[t, place] for name in _BY_FIELD},
+                        **{key: unknown if place is None else getattr(scores, key)[t, place] for key in _BY_FIELD},
                     }
                 )
-    return _concat(frames, TABLES["token_scores"]).with_columns(pl.col(_BY_FIELD).cast(pl.Float64))
+    return _concat(parts, TABLES["token_scores"]).with_columns(pl.col(_BY_FIELD).cast(pl.Float64))
 
 
 def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list[dict[str, Any]]:

@@ -1,6 +1,27 @@
 """How a long run tells what it is doing; the command line supplies the talkative version."""
 
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+
+class Standing(NamedTuple):
+    """One line of a running answer."""
+
+    name: str
+    value: float | None
+    """None where there is none yet."""
+    interval: tuple[float, float] | None = None
+    """95 %."""
+    probability: float | None = None
+    """Of being the right choice."""
+    history: tuple[float, ...] = ()
+    """The values before, the present one last."""
+
+
+class Answer(NamedTuple):
+    """What a run would say if it ended now."""
+
+    title: str
+    lines: tuple[Standing, ...]
 
 
 @runtime_checkable
@@ -27,6 +48,14 @@ class Progress(Protocol):
         """One line worth reading."""
         ...
 
+    def wants_answer(self) -> bool:
+        """Whether a running answer is worth its price now."""
+        ...
+
+    def answer(self, answer: Answer) -> None:
+        """What would be said if the run ended now."""
+        ...
+
 
 class Silent:
     """Says nothing."""
@@ -44,4 +73,11 @@ class Silent:
         """Ignored."""
 
     def note(self, text: str) -> None:
+        """Ignored."""
+
+    def wants_answer(self) -> bool:
+        """Never."""
+        return False
+
+    def answer(self, answer: Answer) -> None:
         """Ignored."""

@@ -15,12 +15,14 @@ from torch import Tensor
 from hydrometer.artifacts import build_table, read_table, write_table
 from hydrometer.dynamics import Alarm
 from hydrometer.evaluation.evaluate import build_evaluation_table, evaluate_model
-from hydrometer.runs.progress import Progress
+from hydrometer.runs.progress import Answer, Progress, Standing
 from hydrometer.training.checkpoints import save_checkpoint
 from hydrometer.training.log import Lines, Tracker, read_lines
 from hydrometer.training.setup import Workshop
 from hydrometer.training.state import TrainState
 
+_WATCHED = ("loss", "accuracy", "reverse_kl", "overlap_ratio", "entropy_gap", "student_entropy", "repeat_ratio")
+"""Metrics that are told of while a run goes on."""
 _KEEP_EVERY_S = 60.0
 
 
@@ -65,6 +67,17 @@ class Keeper:
         known = {name: value for name, value in row.items() if value is not None}
         for tracker in self.trackers:
             tracker.log(state.step, known)
+        if self.progress.wants_answer():
+            self.progress.answer(self._answer(state.step))
+
+    def _answer(self, step: int) -> Answer:
+        """Where the watched metrics stand, and how they came there."""
+        lines: list[Standing] = []
+        for name in _WATCHED:
+            course = tuple(float(row[name]) for row in self.history if row.get(name) is not None)
+            if course:
+                lines.append(Standing(name, course[-1], history=course))
+        return Answer(f"Step {step} of {self.shop.config.steps}", tuple(lines))
 
     def alarm(self, alarm: Alarm) -> None:
         """One alarm's line."""

@@ -5,7 +5,7 @@ from plain_reference import aggregate, node_quantities
 from scipy import stats
 
 from hydrometer.alignment.choice import ObjectiveInfo, gather_evidence, merge_arms, rank_arms
-from hydrometer.alignment.separation import Standing, draw_posterior, separate_arms
+from hydrometer.alignment.separation import Lead, draw_posterior, separate_arms
 from hydrometer.alignment.study import build_study
 
 OBJECTIVES = {"reverse_kl": ObjectiveInfo("r"), "forward_kl": ObjectiveInfo("f")}
@@ -85,16 +85,16 @@ def test_probability_within_epsilon_in_closed_form():
     assert factor == pytest.approx(enough[0], rel=0.08)
 
 
-def at(estimate: list[float], error: float, needed: float = 0.95) -> Standing:
+def at(estimate: list[float], error: float, needed: float = 0.95) -> Lead:
     """Independent arms of one error, from many questions; the last one is `no teacher`."""
     rows = np.random.default_rng(1).normal(size=(400, len(estimate)))
     rows = np.linalg.qr(rows - rows.mean(0))[0] * error
     rows[:, -1] = 0.0
-    return Standing(np.array(estimate), rows, 0.02, needed)
+    return Lead(np.array(estimate), rows, 0.02, needed)
 
 
-def is_separated(standing: Standing, rng: np.random.Generator) -> bool:
-    return draw_posterior(standing, rng).is_separated(standing)
+def is_separated(lead: Lead, rng: np.random.Generator) -> bool:
+    return draw_posterior(lead, rng).is_separated(lead)
 
 
 def test_a_leader_has_to_beat_or_equal_every_other_arm() -> None:

@@ -1,11 +1,13 @@
 """What a long run says while it runs: plain lines that do not flood a log, with a cost and an honest estimate."""
 
 import io
+import itertools
 
 import pytest
 from rich.console import Console
 
 from hydrometer.cli import progress
+from hydrometer.runs.progress import Answer, Standing
 
 
 @pytest.fixture
@@ -36,16 +38,74 @@ def test_notes_cannot_write_to_the_terminal_what_they_like() -> None:
     assert file.getvalue() == "[red]\\x1b[31m\n"
 
 
-def test_a_terminal_gets_bars_and_anything_else_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_gets_a_screen_and_anything_else_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     with progress.build_progress(quiet=False) as lines:
         assert isinstance(lines, progress._Lines)
     monkeypatch.setattr(progress, "Console", lambda **options: Console(file=io.StringIO(), force_terminal=True))
     with progress.build_progress(quiet=True) as lines:
         assert isinstance(lines, progress._Lines)
-    with progress.build_progress(quiet=False) as bars:
-        bars.stage("pilot", 3)
-        bars.spent(4, 50)
-        bars.advance(2, total=5)
-        bars.note("one \x1b line")
-        assert isinstance(bars, progress._Bars)
-        assert [(task.completed, task.total) for task in bars.display.tasks] == [(2, 5)]
+    with progress.build_progress(quiet=False) as screen:
+        assert isinstance(screen, progress._Screen)
+        screen.stage("pilot", 9)
+        screen.stage("branches", 3)
+        screen.spent(4, 50)
+        screen.advance(2, total=5)
+        screen.note("one \x1b line")
+        assert [(task.description, task.completed, task.total) for task in screen.bars.tasks] == [("branches", 2, 5)]
+
+
+RANKING = Answer(
+    "Pooled cosine on 8 questions",
+    (
+        Standing("\x1b[2Jexpert", 0.5, (0.0, 1.0), 0.9),
+        Standing("early", None),
+        Standing("other", -0.25, (-0.5, 0.0), 0.1),
+    ),
+)
+
+
+def drawn(answer: Answer) -> list[str]:
+    file = io.StringIO()
+    Console(file=file, width=100).print(*progress._answer_table(answer), sep="\n")
+    return [line.rstrip() for line in file.getvalue().splitlines()]
+
+
+def test_a_running_ranking_shows_intervals_on_one_axis() -> None:
+    title, first, second, third = drawn(RANKING)
+    assert title == "Pooled cosine on 8 questions"
+    assert first.split() == ["\\x1b[2Jexpert", "+0.500", "[+0.000,", "+1.000]", "┼───────●────────", "p", "0.90"]
+    assert second.split() == ["early", "none", "yet"]
+    assert third.split() == ["other", "-0.250", "[-0.500,", "+0.000]", "────●───┼", "p", "0.10"]
+    # the axis runs from -0.5 to 1, so that one interval ends where the other begins
+    assert first.index("┼") == third.index("┼")
+
+
+def test_long_answers_are_cut_and_say_so() -> None:
+    lines = tuple(Standing(f"metric {i}", float(i), history=(0.0, 1.0, float(i))) for i in range(11))
+    shown = drawn(Answer("Step 3 of 9", lines))
+    assert len(shown) == 1 + 8 + 1
+    assert shown[3].split() == ["metric", "2", "2", "▁▅█"]
+    assert shown[-1] == "and 3 more"
+
+
+def test_running_answers_take_a_small_share_of_the_time(clock: list[float]) -> None:
+    screen = progress._Lines(Console(file=io.StringIO()))
+    asked = []
+    for _ in range(4000):
+        clock[0] += 1.0
+        if screen.wants_answer():
+            asked.append(clock[0])
+            clock[0] += 10.0  # it takes ten seconds
+            screen.answer(RANKING)
+    pauses = [later - earlier for earlier, later in itertools.pairwise(asked)]
+    assert asked[0] == 160.0  # a minute after the beginning, when nothing is known of its price
+    assert set(pauses) == {260.0}  # ten seconds of every 260 are 4 %
+
+
+def test_a_plain_log_gets_the_first_lines_of_an_answer(clock: list[float]) -> None:
+    file = io.StringIO()
+    progress._Lines(Console(file=file, width=40, markup=False)).answer(RANKING)
+    assert file.getvalue().splitlines() == [
+        "Pooled cosine on 8 questions: \\x1b[2Jexpert +0.500 [+0.000, +1.000]; early none yet; "
+        "other -0.250 [-0.500, +0.000]"
+    ]

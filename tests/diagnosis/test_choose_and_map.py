@@ -147,7 +147,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         run_world(tmp_path / "a", allocation="choose", nodes_per_path=3)
     with pytest.raises(SpecError, match="minillm"):
         run_world(tmp_path / "b", allocation="choose", objective=["minillm"])
-    assert DiagnoseConfig(allocation="choose").fit_allocation().paths == 8
+    assert DiagnoseConfig(allocation="choose").fit_allocation().paths == 16
     fitted = DiagnoseConfig(allocation="choose", paths=9).fit_allocation()
-    assert (fitted.paths, fitted.rollouts, fitted.visits, fitted.min_visits) == (9, 2, 4, 2)
+    assert (fitted.paths, fitted.rollouts, fitted.visits, fitted.min_visits) == (9, 2, 8, 2)
     assert DiagnoseConfig(visits=7).fit_allocation() == DiagnoseConfig(visits=7)

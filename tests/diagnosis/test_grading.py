@@ -88,7 +88,8 @@ def test_a_pilot_uses_the_grading_of_the_run_and_counts_failures(tmp_path: Path)
         options = OPTIONS | {"pilot": 12, "pilot_low": 0.05, "pilot_high": 0.95, "grading": grading}
         run = run_world(tmp_path / grading, **options, task=LooseTask())
         records, _ = read_journal(tmp_path / grading / "journal.jsonl")
-        [pilots[grading]] = [record for record in records if record["round"] == "pilot"]
+        rounds = [record for record in records if record["round"] == "pilot"]
+        pilots[grading] = {name: [one for record in rounds for one in record[name]] for name in ("correct", "failures")}
     assert sum(pilots["strict"]["correct"]) < sum(pilots["relaxed"]["correct"])
     assert pilots["strict"]["failures"] == pilots["relaxed"]["failures"]
     failed = run.table("rollouts")["text"].str.ends_with("cc").sum() + len(pilots["relaxed"]["failures"])

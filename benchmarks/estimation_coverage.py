@@ -18,11 +18,13 @@ from hydrometer.alignment.choice import Arm, Evidence, Scores, score_arms
 from hydrometer.alignment.intervals import jackknife
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.metrics import METRICS, TERMS
-from hydrometer.alignment.separation import RECOMMEND_AT, draw_posterior
+from hydrometer.alignment.separation import RECOMMEND_AT, draw_posterior, find_lead
 
 QUESTIONS = (8, 20, 50)
 OUTCOME_QUESTIONS = (20, 50, 200)
 """Outcomes are spread over more questions: 200 of them cost less than one of the published protocol."""
+BLOCK = 150
+"""Questions drawn at once where each has many paths."""
 EPSILON = 0.02
 VISITS = (4, 20, 100)
 TEACHERS = (2, 8)
@@ -145,27 +147,28 @@ def _count(ends: Array, target: Array) -> Covered:
     return Covered(int(held.sum()), int(given.sum()), len(target), width)
 
 
-def coverage_tables(blocks: int, runs: int) -> Iterator[tuple[str, Covered]]:
-    """Every setting: visits at a fixed number of questions and where runs may stop, and the outcomes of paths."""
+def coverage_tables(blocks: int, runs: int, effects_of: Sequence[tuple[float, float]]) -> Iterator[tuple[str, Covered]]:
+    """Rankings by branches, at a fixed number of questions and where runs may stop."""
     for teachers in TEACHERS:
-        for effects, name in ((SMALL, ""), (LARGE, " large effects")):
+        for effects in effects_of:
+            name = " large effects" if effects == LARGE else ""
             terms, truth = _population_terms((*effects, *(0.0,) * (teachers - 2)), blocks, VISITS)
             for visits, measured in terms.items():
                 for questions in QUESTIONS:
                     place = f"questions={questions} visits={visits} teachers={teachers}"
                     rng = np.random.default_rng([teachers, questions])
-                    if effects == SMALL:
-                        yield f"{place} stopping=off", cover(measured, truth, questions, runs, rng)
+                    yield f"{place} stopping=off{name}", cover(measured, truth, questions, runs, rng)
                     found = cover_stopped(measured, truth, questions, runs, rng, apart=False)
                     yield f"{place} stopping=on{name}", found
 
 
-def outcome_tables(blocks: int, runs: int) -> Iterator[tuple[str, Covered]]:
-    """Scores by the outcomes of paths, whose unit is measured apart."""
+def outcome_tables(blocks: int, runs: int, effects_of: Sequence[tuple[float, float]]) -> Iterator[tuple[str, Covered]]:
+    """Rankings by the outcomes of paths, whose unit is measured apart."""
     for teachers in TEACHERS:
-        for effects, name in ((SMALL, ""), (LARGE, " large effects")):
+        for effects in effects_of:
+            name = " large effects" if effects == LARGE else ""
             cosines = (*effects, *(0.0,) * (teachers - 2))
-            population = Population(cosines, 900 + teachers, blocks, paths=CHOOSE.paths)
+            population = Population(cosines, 900 + teachers, blocks, block=BLOCK, paths=CHOOSE.paths)
             truth, [measured], _ = measure_population(population, [CHOOSE], 3)
             terms = jackknife_terms(measured)
             for questions in OUTCOME_QUESTIONS:
@@ -223,7 +226,7 @@ class Decisions(NamedTuple):
 
 def decide(cosines: tuple[float, ...], sizes: Sequence[int], runs: int, blocks: int) -> Iterator[tuple[int, Decisions]]:
     """How often a run that chooses recommends an arm, and how often wrongly, by the most questions it may ask."""
-    population = Population(cosines, 77 + round(1000 * cosines[0]), blocks, paths=CHOOSE.paths)
+    population = Population(cosines, 77 + round(1000 * cosines[0]), blocks, block=BLOCK, paths=CHOOSE.paths)
     truth, measured, _ = measure_population(population, [CHOOSE], 5)
     terms, rng = jackknife_terms(measured[0]), np.random.default_rng(9)
     values = np.append(truth.cosine, 0.0)

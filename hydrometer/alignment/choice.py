@@ -84,6 +84,8 @@ class Ranking(NamedTuple):
     """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
     needed: float
     """Level of a recommendation (see `separation`) and of the intervals."""
+    question_share: float
+    """Of the variance of the leader's inner product: what lies between questions; NaN where that is unknown."""
 
     @property
     def recommended(self) -> Ranked | None:
@@ -126,6 +128,8 @@ class Evidence(NamedTuple):
     unranked: tuple[Arm, ...]
     is_length_apart: bool
     """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
+    question_shares: Float[np.ndarray, " arm"] | None = None
+    """Of the variance of each arm's inner product: what lies between questions (see `outcomes`)."""
 
 
 def gather_evidence(
@@ -230,6 +234,9 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, n
     found = separate_arms(estimate, scores.deviations, scores.epsilon, rng, needed)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]
+    shares = np.full(len(estimate), np.nan)
+    if evidence.question_shares is not None:
+        shares[:-1] = evidence.question_shares
     return Ranking(
         lines=tuple(
             Ranked(
@@ -249,6 +256,7 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, n
         unranked=evidence.unranked,
         factor=found.factor,
         needed=needed,
+        question_share=float(shares[order[0]]),
     )
 
 

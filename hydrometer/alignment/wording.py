@@ -9,6 +9,8 @@ from hydrometer.alignment.scores import NO_DIRECTION
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
+SPREAD_AT = 0.5
+"""Share of a score's variance between questions from which more paths of each are not worth it."""
 LIMIT = (
     "It compares first steps at today's student, which continues every response itself: it does not look ahead to what "
     "the student becomes after training."
@@ -47,6 +49,18 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
     )
 
 
+def where_to_spend(question_share: float) -> str:
+    """Whether more questions or more paths of each would help; empty where that is unknown."""
+    if not math.isfinite(question_share):
+        return ""
+    if question_share >= SPREAD_AT:
+        return f" {question_share:.0%} of its variance lies between questions: more of them help, more --paths do not."
+    return (
+        f" {1.0 - question_share:.0%} of its variance lies within questions: more --paths of each help as well as more "
+        "questions."
+    )
+
+
 def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None) -> str:
     """Why nothing is recommended, and what it would cost to tell."""
     scored = [line for line in ranking.lines if line.arm is not None]
@@ -79,9 +93,10 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
         )
     else:
         why = f"cannot be told apart from {', '.join(name_of(rival) for rival in ranking.rivals)}"
+    spending = where_to_spend(ranking.question_share)
     return (
         f"Not separated yet: {name_of(best)} leads, but {why}. If today's scores are right it would "
-        f"take {price} more generated tokens, spent on further questions, to tell."
+        f"take {price} more generated tokens, spent on further questions, to tell.{spending}"
     )
 
 

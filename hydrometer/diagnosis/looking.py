@@ -64,6 +64,7 @@ def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
         needed=ranking.needed,
         is_decided=ranking.recommended is not None,
         more_tokens=ranking.more_tokens(cost.generated_tokens),
+        question_share=_known(ranking.question_share),
     )
 
 

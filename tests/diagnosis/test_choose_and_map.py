@@ -84,6 +84,7 @@ def exact(run: Diagnosis, strength: float) -> float:
 def test_the_score_is_recomputed_from_the_tables(chosen: Diagnosis) -> None:
     summary = chosen.summary
     assert summary["ranked_by"] == "outcomes"
+    assert summary["analyses"]["confidence"] == 0.95  # one look
     assert any("rests on the few nodes" in warning for warning in summary["warnings"])
     kept = chosen.table("alignment").filter(teacher="towards", objective="reverse_kl")
     weights = kept.join(chosen.table("nodes"), on=["question_id", "rollout_id", "position"])

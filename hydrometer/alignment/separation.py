@@ -3,7 +3,7 @@
     theta ~ multivariate t_{Q-1}(estimate, joint jackknife covariance over questions)
     p_within_epsilon(arm) = P(theta_arm >= max theta - epsilon)
     told apart from arm j:   T_nu((estimate_leader - estimate_j) / error_j) >= (1 + needed) / 2
-    settled with arm j:      told apart, or T_nu(epsilon / error_j) >= (1 + needed) / 2
+    settled with arm j:      told apart, or T_nu(epsilon / error_j) >= 0.95
                              nu matched to the spread of the questions as in `intervals`, at most Q - 1
 
 A leader is recommended where its p_within_epsilon reaches `needed` and it is settled with every other arm. `needed` is
@@ -63,9 +63,9 @@ class Lead:
         moves = self.deviations - self.deviations[:, [self.leader]]
         error = np.sqrt((moves**2).sum(0) / factor)
         degrees = factor * (matched_degrees(moves, np.ones(moves.shape, dtype=bool)) + 1.0) - 1.0
-        least = special.stdtrit(degrees, (1.0 + self.needed) / 2.0) * error
+        least, near = (special.stdtrit(degrees, p) * error for p in ((1.0 + self.needed) / 2.0, RECOMMEND_AT))
         gap = self.estimate[self.leader] - self.estimate
-        return (gap >= least) & (gap > 0.0), self.epsilon >= least
+        return (gap >= least) & (gap > 0.0), self.epsilon >= near
 
     def is_settled(self, factor: float = 1.0) -> bool:
         """Whether every arm is told apart from the leader or known to be within epsilon of it."""

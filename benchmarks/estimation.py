@@ -7,6 +7,7 @@ python benchmarks/estimation.py bundled --cache DIR     the bundled family, from
 """
 
 import argparse
+import itertools
 import json
 import sys
 import time
@@ -18,7 +19,18 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # run as a file, the package is one folder up
 
 from benchmarks.estimation_bundled import bundled_choice
-from benchmarks.estimation_coverage import coverage_tables, decide
+from benchmarks.estimation_coverage import (
+    CHOOSE,
+    LARGE,
+    QUESTIONS,
+    SMALL,
+    TEACHERS,
+    VISITS,
+    coverage_tables,
+    decide,
+    outcome_tables,
+    tell_equals,
+)
 from benchmarks.estimation_curves import Point, curve_of, measure_population, token_ratios
 from benchmarks.estimation_map import MapPoint, map_counts, map_point, matters, tokens_at, windowed_counts
 from benchmarks.estimation_problems import Population
@@ -29,6 +41,8 @@ PUBLISHED = Windowed(100, 200)
 OWN_SETTINGS = (5, 10, 20, 50, 100)
 GAPS = (0.1, 0.03, 0.01)
 """Of the best teacher to the second, in true pooled cosine."""
+RUNS = 500
+"""Of every setting of coverage."""
 PARTS = ("choose", "map", "coverage", "bundled")
 
 
@@ -36,22 +50,18 @@ def choose(*, quick: bool) -> dict[str, float]:
     """Regret of the choice; geometric means of the ratios of tokens at equal regret."""
     own = [Windowed(n, n) for n in (OWN_SETTINGS[:3] if quick else OWN_SETTINGS)]
     on_policy = [OnPolicy(n) for n in ((16, 64) if quick else (16, 64, 200))]
-    ideas: list[Strategy] = [Outcomes(8, 1, 4), ChosenNodes(8, 2)]
+    most = CHOOSE.paths
+    ideas: list[Strategy] = [CHOOSE, Outcomes(most), Outcomes(most, baseline="true value")]
     if not quick:
-        ideas += [
-            Outcomes(4, 1, 4),
-            Outcomes(1),
-            Outcomes(4),
-            Outcomes(4, baseline="half"),
-            Outcomes(4, baseline="true value"),
-        ]
-        ideas += [Outcomes(4, 2, 2), ChosenNodes(4, 2), ChosenNodes(8, 4)]
+        ideas += [Outcomes(8, 1, 4, base=2), Outcomes(most, 1, 4, base=2), Outcomes(1), Outcomes(4)]
+        ideas += [Outcomes(4, 2, 2), Outcomes(4, baseline="half"), Outcomes(4, baseline="true value")]
+        ideas += [ChosenNodes(4, 2), ChosenNodes(8, 2), ChosenNodes(8, 4)]
     strategies: list[Strategy] = [PUBLISHED, *own, *on_policy, *ideas]
     ratios: dict[str, list[float]] = {}
     for gap in GAPS:
         for seed in (0,) if quick else (0, 1):
             population = Population(
-                (0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 5 if quick else 8, paths=8
+                (0.02 + gap, 0.02, 0.01, 0.0), 100 * seed + round(1000 * gap), 5 if quick else 8, paths=most
             )
             truth, measured, offsets = measure_population(population, strategies, 7)
             curves = [curve_of(sums, truth, 2000 if quick else 6000, 1) for sums in measured]
@@ -126,21 +136,38 @@ def advice_map(*, quick: bool) -> dict[str, float]:
 
 
 def coverage(*, quick: bool) -> dict[str, dict[str, list[int]]]:
-    """Share of intervals of pooled cosine that hold the truth, among those that are given."""
-    print("\n| setting | covered | given | width (median) |\n|---|---|---|---|")
+    """Share of intervals of pooled cosine that hold the truth, among those that are given, and who is told apart."""
+    print("\n| setting | covered | given | width (median) | stopped early | width over a fixed one's |")
+    print("|---|---|---|---|---|---|")
     table = {}
-    for setting, found in coverage_tables(3 if quick else 12, 500 if quick else 2000):
+    effects = (SMALL,) if quick else (SMALL, LARGE)
+    settings = (coverage_tables(3 if quick else 12, RUNS, effects), outcome_tables(10, RUNS, effects))
+    for setting, found in itertools.chain.from_iterable(settings):
         share = found.held / found.given if found.given else float("nan")
-        print(f"| {setting} | {share:.1%} | {found.given} of {found.runs} | {found.width:.2f} |", flush=True)
+        cells = (f"{share:.1%}", f"{found.given} of {found.runs}", f"{found.width:.2f}", f"{found.stopped}")
+        print(f"| {setting} | {' | '.join(cells)} | {found.widening:.2f} |", flush=True)
         table[setting] = [found.held, found.given]
     if not quick:
-        print("\n| true pooled cosines | questions | tokens | runs that recommend | wrongly |\n|---|---|---|---|---|")
-        for cosines in ((0.12, 0.02, 0.01, 0.0), (0.05, 0.05, 0.01, 0.0), (0.0, 0.0, 0.0, 0.0)):
-            for questions, made in decide(cosines, (128, 512), 100, 4):
-                name = ", ".join(f"{value:g}" for value in cosines)
-                cells = (f"{made.tokens:.0f}", f"{made.recommended} of {made.runs}", f"{made.wrong}")
-                print(f"| {name} | {questions} | {' | '.join(cells)} |", flush=True)
+        _print_equals()
+        _print_decisions()
     return {"coverage": table}
+
+
+def _print_equals() -> None:
+    print("\n| teachers | visits | questions | stopping | equal arms told apart |\n|---|---|---|---|---|")
+    for teachers, visits, questions, stops in itertools.product(TEACHERS, VISITS, QUESTIONS, (False, True)):
+        found = tell_equals(teachers, visits, questions, RUNS, stops=stops)
+        cells = f"{teachers} | {visits} | {questions} | {'on' if stops else 'off'}"
+        print(f"| {cells} | {found.told_apart} of {found.runs} |", flush=True)
+
+
+def _print_decisions() -> None:
+    print("\n| true pooled cosines | most questions | tokens | runs that recommend | wrongly |\n|---|---|---|---|---|")
+    for cosines in ((0.12, 0.02, 0.01, 0.0), (0.05, 0.05, 0.01, 0.0), (0.0, 0.0, 0.0, 0.0)):
+        for questions, made in decide(cosines, (128, 512), 100, 10):
+            name = ", ".join(f"{value:g}" for value in cosines)
+            cells = (f"{made.tokens:.0f}", f"{made.recommended} of {made.runs}", f"{made.wrong}")
+            print(f"| {name} | {questions} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:

@@ -130,6 +130,8 @@ class Outcomes:
     paths: int
     nodes: int = 0
     visits: int = 4
+    base: int = 0
+    """Rollouts that are paid for and not scored; their outcomes are compared with too."""
     baseline: Literal["others", "half", "true value"] = "others"
     """What outcomes are compared with: the question's other paths, 1/2, or (a bound) the node's true value."""
     is_unbiased: bool = True
@@ -138,6 +140,7 @@ class Outcomes:
     def name(self) -> str:
         """As printed."""
         length = f", |g| at {self.nodes} x {self.visits}" if self.nodes else ""
+        length += f", {self.base} base rollouts" if self.base else ""
         against = "" if self.baseline == "others" else f", against {self.baseline}"
         return f"outcomes of {self.paths} paths{length}{against}"
 
@@ -148,7 +151,7 @@ class Outcomes:
         directions = centre(weights, mass, some.fields)
         candidates = some.is_candidate.shape[-1]
         taken = np.where(some.token < candidates, some.token, -1)
-        surprise = (some.outcome[..., None] - self._baseline(some)) * some.is_node
+        surprise = (some.outcome[..., None] - self._baseline(some, rng)) * some.is_node
         inner = taken_scores(weights, directions, taken) * surprise
         teacher = teacher_weights(weights, some)
         pulls = np.divide(teacher - weights, weights * mass[..., None], out=np.zeros_like(teacher), where=weights > 0.0)
@@ -168,14 +171,15 @@ class Outcomes:
             advantage=advantage.sum((-1, -2)).T,
             ideal_square=ideal,
             nodes=some.is_node.sum((-1, -2)) * 1.0,
-            tokens=some.length.sum(1) + branch_tokens,
+            tokens=some.length.sum(1) + self.base * some.length[:, 0] + branch_tokens,
         )
 
-    def _baseline(self, chains: Chains) -> Array:
+    def _baseline(self, chains: Chains, rng: np.random.Generator) -> Array:
         match self.baseline:
             case "others":
-                others = chains.outcome.sum(1, keepdims=True) - chains.outcome
-                return ((others + PRIOR_ROLLOUTS / 2) / (self.paths - 1 + PRIOR_ROLLOUTS))[..., None]
+                right = rng.binomial(self.base, chains.value[:, :1, 0])
+                others = chains.outcome.sum(1, keepdims=True) - chains.outcome + right
+                return ((others + PRIOR_ROLLOUTS / 2) / (self.paths - 1 + self.base + PRIOR_ROLLOUTS))[..., None]
             case "half":
                 return np.full((1, 1, 1), 0.5)
             case "true value":

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from hydrometer.alignment.arrays import NODE_KEYS, KeptNodes
 from hydrometer.alignment.contributions import SPLITS, QuestionSums
 from hydrometer.alignment.entries import NO_VALUE, finite, interval_of, why_no_interval
-from hydrometer.alignment.intervals import Jackknife, difference, jackknife
+from hydrometer.alignment.intervals import CONFIDENCE, Jackknife, difference, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS, Metric, corrected_direction_square, corrected_ideal_square
 from hydrometer.alignment.reliability import split_half_reliability
 from hydrometer.alignment.resampling import these_questions_intervals
@@ -59,28 +59,34 @@ def median_visits(kept: KeptNodes) -> float | None:
     return float(np.median(kept.visits[kept.is_candidate])) if kept.is_candidate.any() else None
 
 
-def tabulate(metric: Metric, data: QuestionSums) -> MetricTable:
+def tabulate(metric: Metric, data: QuestionSums, confidence: float = CONFIDENCE) -> MetricTable:
     """A metric with its interval over questions, for every split and arm."""
     counts = data.counts[..., TERMS.index(metric.counted)]
     total = data.sums.sum(0)
+    options = {"limits": metric.limits, "is_ratio": metric.is_ratio, "confidence": confidence}
     return MetricTable(
         plain=metric.plain(total),
-        over_questions=jackknife(metric.value, data.sums, counts > 0, limits=metric.limits, is_ratio=metric.is_ratio),
+        over_questions=jackknife(metric.value, data.sums, counts > 0, **options),
         n_nodes=np.rint(counts.sum(0)).astype(np.int64),
         at_half_visits=metric.at_half_visits(total) if metric.at_half_visits else None,
     )
 
 
 def arm_entries(
-    study: Study, shares: MeasuredShares, visit_log: pl.DataFrame | None, seed: int
+    study: Study,
+    shares: MeasuredShares,
+    visit_log: pl.DataFrame | None,
+    seed: int,
+    *,
+    confidence: float = CONFIDENCE,
 ) -> list[dict[str, Any]]:
-    """One entry per arm, references included."""
+    """One entry per arm, references included; `confidence` is that of the intervals of scores over questions."""
     resampled = None
     if visit_log is not None and len(study.kept):
         if "continuation" in visit_log.columns:
             visit_log = visit_log.filter(pl.col("continuation") == study.continuation)
         resampled = these_questions_intervals(study, visit_log, np.random.default_rng(seed))
-    tables = {name: tabulate(metric, study.sums) for name, metric in METRICS.items()}
+    tables = {name: tabulate(metric, study.sums, confidence) for name, metric in METRICS.items()}
     reliability = split_half_reliability(study.labels, study.half_a, study.half_b)
     visits = median_visits(study.kept)
     total = study.sums.sums.sum(0)

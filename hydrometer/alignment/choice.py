@@ -1,7 +1,6 @@
 """Which arm to train with: a ranking by corrected pooled cosine on common nodes, and how sure it is.
 
-    theta ~ multivariate t_{Q-1}(estimate, joint jackknife covariance over questions)
-    p_within_epsilon(arm) = P(theta_arm >= max theta - epsilon),   `no teacher` has theta = 0 exactly
+    score = sum W g.d / sqrt((sum W |g|^2 - noise) sum W |d|^2),   `no teacher` has 0 exactly; how sure: `separation`
 
 All ranked arms are scored on the questions and nodes that they share, so that a teacher cannot win by being scored on
 easier ones. Arms with identical directions are one arm with several names; reference objectives are not ranked.
@@ -13,20 +12,25 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import special
 
 from hydrometer.alignment.contributions import NodeLabels, QuestionSums, sum_by_question
 from hydrometer.alignment.entries import interval_of
-from hydrometer.alignment.intervals import MIN_QUESTIONS, jackknife
-from hydrometer.alignment.metrics import METRICS, TERMS, corrected_direction_square, corrected_ideal_square
+from hydrometer.alignment.intervals import jackknife
+from hydrometer.alignment.metrics import (
+    METRICS,
+    TERMS,
+    corrected_direction_square,
+    corrected_ideal_square,
+    ideal_length,
+    pooled_signal,
+)
 from hydrometer.alignment.scores import NO_DIRECTION, ArmScores
+from hydrometer.alignment.separation import RECOMMEND_AT, separate_arms
+from hydrometer.alignment.unit import fieller_interval
 
 NO_OBJECTIVE = "none"
-RECOMMEND_AT = 0.95
-"""Probability of being within epsilon of the best arm that a recommendation needs."""
-DRAWS = 20_000
-MAX_FACTOR = 1e6
-"""Beyond this many times the questions, separation is called out of reach."""
+NO_UNIT = "no_unit"
+"""Reason of a missing score: the arms have an order, but noise leaves no length of the ideal direction."""
 
 
 class ObjectiveInfo(NamedTuple):
@@ -61,6 +65,8 @@ class Ranked(NamedTuple):
     """NaN below five questions or where the noise leaves no score."""
     reason: str | None
     """Why the score is missing (NaN)."""
+    is_told_apart: bool
+    """From the first line."""
 
 
 class Ranking(NamedTuple):
@@ -77,12 +83,19 @@ class Ranking(NamedTuple):
     factor: float
     """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
     needed: float
-    """Probability of being within epsilon of the best that a recommendation takes."""
+    """Level of a recommendation (see `separation`) and of the intervals."""
+    question_share: float
+    """Of the variance of the leader's inner product: what lies between questions; NaN where that is unknown."""
 
     @property
     def recommended(self) -> Ranked | None:
-        """The best arm that is sure enough; None where none is."""
-        return next((line for line in self.lines if line.p_within_epsilon >= self.needed), None)
+        """The best arm where it is separated from the others; None where it is not."""
+        return self.lines[0] if self.factor == 1.0 else None
+
+    @property
+    def rivals(self) -> tuple[Ranked, ...]:
+        """Arms that may be better than the first one."""
+        return tuple(line for line in self.lines[1:] if not line.is_told_apart and math.isfinite(line.p_within_epsilon))
 
     def more_tokens(self, spent: int) -> int | None:
         """Generated tokens beyond those `spent` that would separate the best arm; None where that is unknown."""
@@ -115,6 +128,8 @@ class Evidence(NamedTuple):
     unranked: tuple[Arm, ...]
     is_length_apart: bool
     """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
+    question_shares: Float[np.ndarray, " arm"] | None = None
+    """Of the variance of each arm's inner product: what lies between questions (see `outcomes`)."""
 
 
 def gather_evidence(
@@ -156,19 +171,6 @@ def gather_evidence(
     )
 
 
-def _at_full_length(sums: Float[np.ndarray, "question arm term"]) -> Float[np.ndarray, "question arm term"]:
-    """Sums with one question left out, but |g|^2 of all of them.
-
-    It scales all arms alike, so that its noise, where independent of theirs, cannot change their order: only epsilon is
-    taken at the estimate.
-    """
-    total = sums.sum(0)
-    copies = total - sums
-    for name in ("ideal_square", "noise"):
-        copies[..., TERMS.index(name)] = total[..., TERMS.index(name)]
-    return copies
-
-
 def _put_length(sums: Float[np.ndarray, "question arm term"], questions: Sequence[str], measured: QuestionSums) -> None:
     """|g|^2 and its noise do not depend on the arm; a question without a measured node adds nothing to them."""
     known = {question: index for index, question in enumerate(measured.questions)}
@@ -179,41 +181,92 @@ def _put_length(sums: Float[np.ndarray, "question arm term"], questions: Sequenc
             sums[place, :, term] = own
 
 
-def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, needed: float = RECOMMEND_AT) -> Ranking:
-    """Rank the arms together with `no teacher`.
+class Scores(NamedTuple):
+    """Estimates of the ranked arms and, last, of `no teacher`, in the unit that orders them."""
 
-    `needed` is the probability of being within epsilon that a recommendation takes here (see `looks`).
+    estimate: Float[np.ndarray, " scored"]
+    deviations: Float[np.ndarray, "question scored"]
+    """Their cross product is the jackknife covariance of `estimate`."""
+    epsilon: float
+    """In the unit of `estimate`; 0 where that has not been measured against the ideal direction."""
+    score: Float[np.ndarray, " scored"]
+    """Pooled cosine; NaN where noise leaves none."""
+    intervals: list[list[float] | None]
+    reasons: list[str | None]
+
+
+def score_arms(evidence: Evidence, *, epsilon: float, confidence: float = RECOMMEND_AT) -> Scores:
+    """Pooled cosines with intervals and joint errors.
+
+    Where |g|^2 was measured by itself the arms are ordered without it: it scales all of them alike, so that its noise
+    cannot change their order (see `unit`); it only says how much epsilon is.
     """
     metric = METRICS["pooled_cosine"]
     everywhere = np.ones(evidence.sums.shape[:2], dtype=bool)
-    pooled = jackknife(metric.value, evidence.sums, everywhere, limits=metric.limits, is_ratio=metric.is_ratio)
-    intervals = [*map(interval_of, pooled.low, pooled.high), None]
-    estimate = np.append(pooled.value, 0.0)
-    left_out = metric.value(_at_full_length(evidence.sums)) if evidence.is_length_apart else pooled.left_out
-    deviations = _deviations(left_out)
-    probabilities, factor = separate_arms(estimate, deviations, epsilon, rng, needed)
+    reasons = [*(_why_unscored(row, evidence.is_length_apart) for row in evidence.sums.sum(0)), None]
+    options = {"limits": metric.limits, "is_ratio": metric.is_ratio, "confidence": confidence}
+    if not evidence.is_length_apart:
+        pooled = jackknife(metric.value, evidence.sums, everywhere, **options)
+        estimate = np.append(pooled.value, 0.0)
+        intervals = [*map(interval_of, pooled.low, pooled.high), None]
+        return Scores(estimate, _deviations(pooled.left_out), epsilon, estimate, intervals, reasons)
+    signal = jackknife(pooled_signal, evidence.sums, everywhere)
+    unit = jackknife(ideal_length, evidence.sums, everywhere)
+    ends = fieller_interval(signal, unit, confidence=confidence)
+    known = unit.value[np.isfinite(unit.value)].max(initial=0.0)
+    return Scores(
+        estimate=np.append(signal.value, 0.0),
+        deviations=_deviations(signal.left_out),
+        epsilon=float(epsilon * known),
+        score=np.append(signal.value / unit.value, 0.0),
+        intervals=[*map(interval_of, *ends), None],
+        reasons=reasons,
+    )
+
+
+def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, needed: float = RECOMMEND_AT) -> Ranking:
+    """Rank the arms together with `no teacher`.
+
+    `needed` is the level that a recommendation and its intervals take here (see `looks`).
+    """
+    scores = score_arms(evidence, epsilon=epsilon, confidence=needed)
+    estimate = scores.estimate
+    found = separate_arms(estimate, scores.deviations, scores.epsilon, rng, needed)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]
-    reasons = [*(_why_unscored(row) for row in evidence.sums.sum(0)), None]
+    shares = np.full(len(estimate), np.nan)
+    if evidence.question_shares is not None:
+        shares[:-1] = evidence.question_shares
     return Ranking(
         lines=tuple(
-            Ranked(everything[i], float(estimate[i]), intervals[i], float(probabilities[i]), reasons[i]) for i in order
+            Ranked(
+                everything[i],
+                float(scores.score[i]),
+                scores.intervals[i],
+                float(found.p_within[i]),
+                scores.reasons[i],
+                bool(found.is_told_apart[i]),
+            )
+            for i in order
         ),
         n_nodes=evidence.n_nodes,
         lost_nodes=evidence.lost_nodes,
         n_questions=len(evidence.sums),
         lost_questions=evidence.lost_questions,
         unranked=evidence.unranked,
-        factor=factor,
+        factor=found.factor,
         needed=needed,
+        question_share=float(shares[order[0]]),
     )
 
 
-def _why_unscored(sums: Float[np.ndarray, " term"]) -> str | None:
+def _why_unscored(sums: Float[np.ndarray, " term"], is_length_apart: bool) -> str | None:
     if not sums[TERMS.index("nodes")] > 0.0:
         return "no_shared_nodes"
     if not sums[TERMS.index("direction_square")] > 0.0:
         return NO_DIRECTION
+    if is_length_apart and not corrected_ideal_square(sums) > 0.0:
+        return NO_UNIT
     return None if corrected_ideal_square(sums) > 0.0 and corrected_direction_square(sums) > 0.0 else "noise"
 
 
@@ -231,49 +284,3 @@ def _deviations(left_out: Float[np.ndarray, "question arm"]) -> Float[np.ndarray
     centred = left_out - left_out.mean(0) if count else left_out
     scaled = np.sqrt((count - 1) / count) * centred if count else centred
     return np.concatenate([scaled, np.zeros((count, 1))], axis=1)
-
-
-def separate_arms(
-    estimate: Float[np.ndarray, " scored"],
-    deviations: Float[np.ndarray, "question scored"],
-    epsilon: float,
-    rng: np.random.Generator,
-    needed: float = RECOMMEND_AT,
-) -> tuple[Float[np.ndarray, " scored"], float]:
-    """p_within_epsilon of every arm, and the factor on the questions at which the best one would reach `needed`.
-
-    With k times the questions the covariance is taken to be 1/k of today's at the same estimates, with kQ - 1 degrees
-    of freedom: the standard error of a mean over questions falls as 1/sqrt(k), whatever each question's visits are.
-    """
-    unknown = np.full(len(estimate), np.nan)
-    count = len(deviations)
-    usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
-    if count < MIN_QUESTIONS or usable.sum() < 2:
-        return unknown, float("nan")
-    normal = rng.standard_normal((DRAWS, count)) @ deviations[:, usable]
-    uniform = rng.random(DRAWS)
-
-    def probabilities(factor: float) -> Float[np.ndarray, " usable"]:
-        degrees = factor * count - 1.0
-        scale = np.sqrt(degrees / (2.0 * _gamma_quantile(uniform, degrees / 2.0)) / factor)
-        drawn = estimate[usable] + normal * scale[:, None]
-        return (drawn >= drawn.max(1, keepdims=True) - epsilon).mean(0)
-
-    now = probabilities(1.0)
-    best = int(np.argmax(estimate[usable]))
-    unknown[usable] = now
-    if now[best] >= needed:
-        return unknown, 1.0
-    low, high = 1.0, 2.0
-    while probabilities(high)[best] < needed:
-        low, high = high, high * 2.0
-        if high > MAX_FACTOR:
-            return unknown, float("nan")
-    for _ in range(6):
-        middle = (low * high) ** 0.5
-        low, high = (low, middle) if probabilities(middle)[best] >= needed else (middle, high)
-    return unknown, high
-
-
-def _gamma_quantile(uniform: Float[np.ndarray, " draw"], shape: float) -> Float[np.ndarray, " draw"]:
-    return special.gammaincinv(shape, uniform)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy import stats
+from scipy import special
 
 MIN_QUESTIONS = 5
 """Fewer questions give no interval."""
@@ -48,6 +48,7 @@ def jackknife(
     *,
     limits: tuple[float, float] | None = None,
     is_ratio: bool = False,
+    confidence: float = CONFIDENCE,
 ) -> Jackknife:
     """Delete-one-question jackknife of a function of sums.
 
@@ -57,10 +58,11 @@ def jackknife(
         contributes: whether a question has a node in the statistic; the others change nothing and are not counted.
         limits: what the quantity can be; interval ends beyond are cut off (but hold the estimate).
         is_ratio: span the arctanh interval too.
+        confidence: of the interval; a run that looked before it ended needs more (see `looks`).
     """
     total = sums.sum(0)
     value, left_out = np.asarray(statistic(total)), statistic(total - sums)
-    return jackknife_of_copies(value, left_out, contributes, limits=limits, is_ratio=is_ratio)
+    return jackknife_of_copies(value, left_out, contributes, limits=limits, is_ratio=is_ratio, confidence=confidence)
 
 
 def jackknife_of_copies(
@@ -70,15 +72,16 @@ def jackknife_of_copies(
     *,
     limits: tuple[float, float] | None = None,
     is_ratio: bool = False,
+    confidence: float = CONFIDENCE,
 ) -> Jackknife:
     """The same from an estimate and its leave-one-out copies, for statistics that are no functions of sums."""
     n_questions = np.asarray(contributes.sum(0))
     error = _standard_error(left_out, contributes)
     error = np.where((n_questions >= MIN_QUESTIONS) & np.isfinite(value), error, np.nan)
-    reach = error * _t_quantile(_matched_degrees(left_out, contributes))
+    reach = error * _t_quantile(matched_degrees(left_out, contributes), confidence)
     low, high = np.asarray(value - reach), np.asarray(value + reach)
     if is_ratio:
-        low, high = _spanned(low, high, value, left_out, contributes)
+        low, high = _spanned(low, high, value, left_out, contributes, confidence)
     if limits is not None:
         low, high = np.maximum(low, np.minimum(limits[0], value)), np.minimum(high, np.maximum(limits[1], value))
     return Jackknife(value, left_out, error, low, high, n_questions)
@@ -121,7 +124,7 @@ def _deviations(
     return np.where(contributes, left_out - mean, 0.0)
 
 
-def _matched_degrees(
+def matched_degrees(
     left_out: Float[np.ndarray, "question ..."], contributes: Bool[np.ndarray, "question ..."]
 ) -> Float[np.ndarray, "*arms"]:
     """Degrees of freedom of se^2 by matching its variance, 2 / (Q - 1) + kurtosis / Q in units of its square."""
@@ -134,8 +137,27 @@ def _matched_degrees(
     return np.asarray((count - 1.0) / (1.0 + np.maximum(excess, 0.0) * (count - 1.0) / (2.0 * count)))
 
 
-def _t_quantile(degrees: Float[np.ndarray, "*arms"] | float) -> Float[np.ndarray, "*arms"]:
-    return np.asarray(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
+def _t_quantile(
+    degrees: Float[np.ndarray, "*arms"] | float, confidence: float = CONFIDENCE
+) -> Float[np.ndarray, "*arms"]:
+    return np.asarray(special.stdtrit(degrees, 0.5 + confidence / 2))
+
+
+def student_quantile(left_out: Float[np.ndarray, "question ..."], confidence: float) -> Float[np.ndarray, "*arms"]:
+    """How many standard errors an interval of a statistic with these copies reaches."""
+    return _t_quantile(matched_degrees(left_out, np.ones(left_out.shape, dtype=bool)), confidence)
+
+
+def joint_variances(
+    first: Float[np.ndarray, "question ..."], second: Float[np.ndarray, "question ..."]
+) -> tuple[Float[np.ndarray, "*arms"], Float[np.ndarray, "*arms"], Float[np.ndarray, "*arms"]]:
+    """Jackknife variance of a first statistic, its covariance with a second one, and the variance of that."""
+    count = len(first)
+    own, other = first - first.mean(0), second - second.mean(0)
+    share = (count - 1) / count
+    products = (own * own, own * other, other * other)
+    own_variance, covariance, other_variance = (np.asarray(share * product.sum(0)) for product in products)
+    return own_variance, covariance, other_variance
 
 
 def _spanned(
@@ -144,12 +166,13 @@ def _spanned(
     value: Float[np.ndarray, "*arms"],
     left_out: Float[np.ndarray, "question ..."],
     contributes: Bool[np.ndarray, "question ..."],
+    confidence: float,
 ) -> tuple[Float[np.ndarray, "*arms"], Float[np.ndarray, "*arms"]]:
     """The interval on the plain scale, widened to hold the one on the arctanh scale where that exists."""
     inside = (np.abs(value) < 1.0) & np.logical_and.reduce((np.abs(left_out) < 1.0) | ~contributes, axis=0)
     centre = np.arctanh(np.where(inside, value, 0.0))
     copies = np.arctanh(np.where(inside & contributes, left_out, 0.0))
-    reach = _standard_error(copies, contributes) * _t_quantile(np.maximum(contributes.sum(0) - 1.0, 1.0))
+    reach = _standard_error(copies, contributes) * _t_quantile(np.maximum(contributes.sum(0) - 1.0, 1.0), confidence)
     return (
         np.where(inside, np.minimum(low, np.tanh(centre - reach)), low),
         np.where(inside, np.maximum(high, np.tanh(centre + reach)), high),

@@ -2,11 +2,12 @@
 
     looks after n_1 < ... < n_K questions, a geometric grid
     Z_k = W(n_k / n_K) / sqrt(n_k / n_K), W Brownian motion
-    needed probability = Phi(c), the same at every look, with P(max_k Z_k > c) = 0.05
+    needed level = P(|N(0, 1)| < c), the same at every look, with 2 P(max_k Z_k > c) = 0.05
 
-Between two equally good arms the standardised difference after n_k questions is about Z_k, so that a run that stops at
-the first look above Phi(c) prefers one of them wrongly in 5 % of all runs. Looking less often than planned (a budget
-that ends early) only makes that rarer.
+Between two equally good arms the standardised difference after n_k questions is about Z_k, and either may lead, so that
+a run that stops at the first look with |Z_k| > c prefers one of them wrongly in 5 % of all runs at most. Intervals at
+this level hold at all looks together in 95 % of runs, and so at the one that a run stops at. Looking less often than
+planned (a budget that ends early) only makes errors rarer.
 
 Reference: Pocock (1977), Group sequential methods in the design and analysis of clinical trials; the probability is
 found by the recursion of Armitage, McPherson and Rowe (1969).
@@ -39,18 +40,18 @@ def look_schedule(most_questions: int) -> tuple[int, ...]:
 
 
 def needed_probability(looks: Sequence[int], certainty: float) -> float:
-    """What the leader's probability must be at each of these looks, for `certainty` over all of them.
+    """Two-sided level of each of these looks, for `certainty` over all of them.
 
     Args:
         looks: questions at each look, increasing.
-        certainty: between 0.5 and 1, the probability that one single look would ask for.
+        certainty: the level that one single look would have.
     """
     if len(looks) == 1:
         return certainty
     times = np.asarray(looks, dtype=np.float64) / looks[-1]
-    low, high = float(stats.norm.ppf(certainty)), 5.0
-    bound = optimize.brentq(lambda c: _crossing_probability(times, c) - (1.0 - certainty), low, high, xtol=1e-6)
-    return float(stats.norm.cdf(bound))
+    low, high = float(stats.norm.ppf((1.0 + certainty) / 2.0)), 5.0
+    bound = optimize.brentq(lambda c: 2.0 * _crossing_probability(times, c) - (1.0 - certainty), low, high, xtol=1e-6)
+    return float(2.0 * stats.norm.cdf(bound) - 1.0)
 
 
 def _crossing_probability(times: Float64[np.ndarray, " look"], bound: float) -> float:

@@ -57,6 +57,21 @@ def _corrected_pooled(sums: Sums) -> Values:
     return _pooled(inner, corrected_ideal_square(sums), corrected_direction_square(sums))
 
 
+def pooled_signal(sums: Sums) -> Values:
+    """The pooled cosine times the length of the ideal direction, which is common to all arms: it needs no |g|^2."""
+    return _pooled(
+        np.asarray(sums[..., _AT["inner"]] - sums[..., _AT["inner_noise"]]),
+        np.ones(sums.shape[:-1]),
+        corrected_direction_square(sums),
+    )
+
+
+def ideal_length(sums: Sums) -> Values:
+    """Length of the noiseless ideal direction; NaN where its square is not above 0."""
+    square = corrected_ideal_square(sums)
+    return np.sqrt(square, out=np.full_like(square, np.nan), where=square > 0.0)
+
+
 def _plain_pooled(sums: Sums) -> Values:
     return _pooled(sums[..., _AT["inner"]], sums[..., _AT["ideal_square"]], sums[..., _AT["direction_square"]])
 

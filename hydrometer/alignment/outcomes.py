@@ -79,7 +79,41 @@ def outcome_evidence(study: Study, scored: ScoredPaths) -> Evidence:
     terms[TERMS.index("direction_square")] = scores.direction_norm**2 * moves
     terms = np.where(scores.is_present, terms, 0.0)
     labels = label_nodes(kept, nodes.with_columns(node_weight=pl.lit(1.0)))
-    return gather_evidence(study.arms, scores, terms, labels, study.sums)
+    evidence = gather_evidence(study.arms, scores, terms, labels, study.sums)
+    values = [terms[(TERMS.index("inner"), *arm.place)] for arm in evidence.ranked]
+    totals = path_totals(kept, nodes, np.array(values).reshape(len(values), len(kept)))
+    return evidence._replace(question_shares=question_shares(*totals))
+
+
+def path_totals(
+    kept: KeptNodes, nodes: pl.DataFrame, values: Float[np.ndarray, "arm node"]
+) -> tuple[Float[np.ndarray, "arm path"], Int[np.ndarray, " path"]]:
+    """Sum over the nodes of every path, also of those without a packed node, and the number of its question."""
+    keys = ["question_id", "rollout_id"]
+    paths = nodes.select(keys).unique().sort(keys).with_row_index("path")
+    place = kept.keys.join(paths, on=keys, how="left", maintain_order="left")["path"].to_numpy()
+    sums = [np.bincount(place, row, minlength=paths.height) for row in values]
+    question = np.unique(paths["question_id"].to_numpy(), return_inverse=True)[1]
+    return np.array(sums, dtype=np.float64).reshape(len(values), paths.height), question.astype(np.int64)
+
+
+def question_shares(
+    totals: Float[np.ndarray, "arm path"], question: Int[np.ndarray, " path"]
+) -> Float[np.ndarray, " arm"]:
+    """1 - (variance within questions) / (variance of question totals), between 0 and 1; NaN where it is unknown.
+
+    The paths of a question are independent, so that n of them add n times the variance of one to its total. What is
+    left is between questions: more paths of each do nothing about it.
+    """
+    counts = np.bincount(question)
+    if len(counts) < 2 or counts.min() < 2:
+        return np.full(len(totals), np.nan)
+    per_question = np.stack([np.bincount(question, row) for row in totals], axis=0)
+    centred = totals - (per_question / counts)[:, question]
+    within = np.stack([np.bincount(question, row) for row in centred**2], axis=0) * counts / (counts - 1)
+    total = per_question.var(axis=1, ddof=1)
+    share = np.divide(within.mean(1), total, out=np.full(len(totals), np.nan), where=total > 0.0)
+    return np.clip(1.0 - share, 0.0, 1.0)
 
 
 def path_columns(

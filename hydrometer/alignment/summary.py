@@ -19,7 +19,6 @@ from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shar
 from hydrometer.alignment.arrays import SAMPLED_FIELDS, has_distinct_rates
 from hydrometer.alignment.choice import (
     NO_OBJECTIVE,
-    RECOMMEND_AT,
     ObjectiveInfo,
     Ranked,
     Ranking,
@@ -29,11 +28,14 @@ from hydrometer.alignment.choice import (
 from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
 from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
+from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.alignment.study import Study, build_study
 from hydrometer.alignment.wording import (
     BY_OUTCOMES,
+    LOOKED_BEFORE,
     MEASURED_AT,
     measurement_warnings,
+    name_of,
     recommendation_sentence,
     undecided_sentence,
 )
@@ -78,7 +80,8 @@ def summarise(
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
         epsilon: arms this close to the best are as good as it.
         by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
-        needed: probability that a recommendation takes; higher where the run has looked before (see `looks`).
+        needed: level of a recommendation and of intervals over questions; higher where the run has looked before (see
+            `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
     """
@@ -92,10 +95,11 @@ def summarise(
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
     notes = [*warnings, *([BY_OUTCOMES] if by_outcomes else [])]
+    notes += [LOOKED_BEFORE.format(level=needed)] if needed > RECOMMEND_AT else []
     for study in studies:
         ranking = rankings[study.continuation]
         shares = measured_shares(token_scores, study.kept, nodes)
-        summary["arms"] += arm_entries(study, shares, visit_log, seed)
+        summary["arms"] += arm_entries(study, shares, visit_log, seed, confidence=needed)
         summary["ranking"] += [_ranking_entry(line, study.continuation) for line in ranking.lines]
         summary["tests"] += [
             row | {"continuation": study.continuation}
@@ -111,7 +115,7 @@ def summarise(
     summary |= _verdict(rankings[primary], primary, epsilon, cost) if primary else _NO_VERDICT
     return summary | {
         "ranked_by": "outcomes" if by_outcomes else "branches",
-        "analyses": analyses | {"questions": questions.height, "epsilon": epsilon},
+        "analyses": analyses | {"questions": questions.height, "epsilon": epsilon, "confidence": needed},
         "warnings": notes,
         "cost": dict(cost),
     }
@@ -148,6 +152,7 @@ def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[
         entry = _ranking_entry(sure, continuation)
         chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
         chosen |= {"probability": sure.p_within_epsilon, "sentence": sentence}
+        chosen["not_told_apart_from"] = [name_of(rival) for rival in ranking.rivals]
         return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
     more = ranking.more_tokens(int(cost.get("generated_tokens", 0)))
     return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}

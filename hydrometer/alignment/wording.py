@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 
-from hydrometer.alignment.choice import Ranked, Ranking
+from hydrometer.alignment.choice import NO_UNIT, Ranked, Ranking
 from hydrometer.alignment.intervals import MIN_QUESTIONS
 from hydrometer.alignment.scores import NO_DIRECTION
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
+SPREAD_AT = 0.5
+"""Share of a score's variance between questions from which more paths of each are not worth it."""
 LIMIT = (
     "It compares first steps at today's student, which continues every response itself: it does not look ahead to what "
     "the student becomes after training."
@@ -16,6 +18,10 @@ LIMIT = (
 BY_OUTCOMES = (
     "The ranking is by the outcomes of all scored paths. What is told of correct and of incorrect paths apart, or of a "
     "single token, rests on the few nodes that were branched at: take --goal map or both where that is wanted."
+)
+LOOKED_BEFORE = (
+    "The run may have stopped at any of its looks: probabilities and intervals over questions are taken at "
+    "{level:.1%}, so that those of all looks together hold in 95 %."
 )
 TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
 
@@ -34,9 +40,24 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
             f"Without any teacher: doing nothing is within {epsilon:g} of the best pooled cosine with probability "
             f"{line.p_within_epsilon:.2f} {where}. {limit}"
         )
+    own = f"its own is {line.score:+.3f}" if math.isfinite(line.score) else "in what unit could not be measured"
+    rivals = ", ".join(name_of(rival) for rival in ranking.rivals)
+    tied = f" It was not told apart from {rivals}: they differ by less than that." if rivals else ""
     return (
         f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
-        f"{line.p_within_epsilon:.2f}, {where}; its own is {line.score:+.3f}. {limit}"
+        f"{line.p_within_epsilon:.2f}, {where}; {own}.{tied} {limit}"
+    )
+
+
+def where_to_spend(question_share: float) -> str:
+    """Whether more questions or more paths of each would help; empty where that is unknown."""
+    if not math.isfinite(question_share):
+        return ""
+    if question_share >= SPREAD_AT:
+        return f" {question_share:.0%} of its variance lies between questions: more of them help, more --paths do not."
+    return (
+        f" {1.0 - question_share:.0%} of its variance lies within questions: more --paths of each help as well as more "
+        "questions."
     )
 
 
@@ -52,7 +73,7 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
             "Nothing to rank: no arm moves the student wherever it was measured. A teacher that agrees with the "
             "student does not, nor an objective without a direction."
         )
-    if all(not math.isfinite(line.score) for line in scored):
+    if all(not math.isfinite(line.score) and line.reason != NO_UNIT for line in scored):
         return (
             "Not separated yet: success rates differ by no more than their own sampling noise, so no arm has a score."
         )
@@ -65,10 +86,17 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
     if not math.isfinite(best.p_within_epsilon):
         return "Not separated yet: leaving out one question leaves nothing but noise, so no probability is given."
     price = "an unknown number of" if more_tokens is None else f"about {more_tokens:,}"
+    if best.p_within_epsilon < ranking.needed:
+        why = (
+            f"is within {epsilon:g} of the best with probability {best.p_within_epsilon:.2f} only "
+            f"({ranking.needed:.3g} is asked for)"
+        )
+    else:
+        why = f"cannot be told apart from {', '.join(name_of(rival) for rival in ranking.rivals)}"
+    spending = where_to_spend(ranking.question_share)
     return (
-        f"Not separated yet: {name_of(best)} leads, but is within {epsilon:g} of the best with probability "
-        f"{best.p_within_epsilon:.2f} only ({ranking.needed:.3g} is asked for). If today's scores are right it would "
-        f"take {price} more generated tokens, spent on further questions, to tell."
+        f"Not separated yet: {name_of(best)} leads, but {why}. If today's scores are right it would "
+        f"take {price} more generated tokens, spent on further questions, to tell.{spending}"
     )
 
 

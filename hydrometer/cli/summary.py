@@ -22,6 +22,7 @@ _WIDE = 110
 _REASONS = {
     "no_direction": "moves nothing wherever it was measured, as a teacher that agrees with the student does.",
     "noise": "success rates differ by no more than their sampling noise.",
+    "no_unit": "the arms have an order, but noise leaves no length of the ideal direction to measure them in.",
     "no_shared_nodes": "no node was measured for every ranked arm.",
 }
 """Why an arm has no score."""

@@ -68,7 +68,7 @@ class MeasuringOptions(OptionGroup):
     rollouts: int = Field(default=32, ge=2)
     """On-policy rollouts per question that are counted in success rates (choose: 2)."""
     paths: int = Field(default=1, ge=1)
-    """On-policy rollouts per question whose nodes are analysed, never counted (choose: 8)."""
+    """On-policy rollouts per question whose nodes are analysed, never counted (choose: 16)."""
     nodes_per_path: int | None = Field(default=None, ge=1)
     """Most nodes of a path that are analysed, spread evenly over it; each stands for its share (default: all)."""
     demos: int = Field(default=8, ge=0)
@@ -81,7 +81,7 @@ class MeasuringOptions(OptionGroup):
     """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, none (the default
     with --rollouts-from), those that rank teachers at the least cost, or those that find the tokens that matter."""
     visits: int = Field(default=20, ge=2)
-    """Visits per candidate at which it is left alone (choose: 4; map: 40, where it surely matters)."""
+    """Visits per candidate at which it is left alone (choose: 8; map: 40, where it surely matters)."""
     nodes_per_question: int = Field(default=1, ge=1)
     """Nodes of a question's paths that branches are sampled at (choose): they measure the length of the ideal
     direction; everything else comes from the outcomes of the paths."""
@@ -109,7 +109,7 @@ class MeasuringOptions(OptionGroup):
 
 
 _BY_ALLOCATION: Mapping[str, Mapping[str, int]] = {
-    "choose": {"rollouts": 2, "paths": 8, "visits": 4, "min_visits": 2},
+    "choose": {"rollouts": 2, "paths": 16, "visits": 8, "min_visits": 2},
     "map": {"visits": 40, "min_visits": 4},
 }
 """Defaults that differ from those of the other allocations."""

@@ -8,9 +8,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from hydrometer.alignment.choice import RECOMMEND_AT, Ranking
+from hydrometer.alignment.choice import Ranking
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
+from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.alignment.study import build_study
 from hydrometer.alignment.summary import rank_study
 from hydrometer.alignment.wording import name_of
@@ -29,7 +30,7 @@ class LookPlan(NamedTuple):
     questions: tuple[int, ...]
     """Measured questions at each look; the last is the end of the run."""
     needed: float
-    """Probability of being within epsilon of the best that stops the run at any of them."""
+    """Level of each of them (see `alignment.separation`)."""
 
 
 def plan_looks(instruments: Instruments, n_questions: int) -> LookPlan:
@@ -53,7 +54,7 @@ def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], neede
 
 def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
     """What a look at this ranking says."""
-    leader = ranking.recommended or ranking.lines[0]
+    leader = ranking.lines[0]
     return Look(
         questions=n_questions,
         generated_tokens=cost.generated_tokens,
@@ -63,6 +64,7 @@ def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
         needed=ranking.needed,
         is_decided=ranking.recommended is not None,
         more_tokens=ranking.more_tokens(cost.generated_tokens),
+        question_share=_known(ranking.question_share),
     )
 
 

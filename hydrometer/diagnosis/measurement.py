@@ -1,10 +1,12 @@
 """What a diagnosis has found when it has measured all it will."""
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from hydrometer.alignment.wording import where_to_spend
 from hydrometer.diagnosis.given.states import Disagreement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.types import VerifierFailure
@@ -20,9 +22,12 @@ class Look(NamedTuple):
     probability: float | None
     """Of the leader, of being within epsilon of the best; None where there is none yet."""
     needed: float
+    """Level of a recommendation at this look."""
     is_decided: bool
     more_tokens: int | None
     """Expected to be enough at today's scores; None where that is unknown."""
+    question_share: float | None
+    """Of the variance of the leader's inner product, where it is ranked by outcomes: what lies between questions."""
 
     def describe(self) -> dict[str, Any]:
         """The entry of `looks` in summary.json."""
@@ -37,7 +42,9 @@ class Look(NamedTuple):
         if self.is_decided:
             return f"{verdict}: decided ({self.needed:.3f} was needed)."
         price = "an unknown number of" if self.more_tokens is None else f"about {self.more_tokens:,}"
-        return f"{verdict} ({self.needed:.3f} is needed; {price} more tokens would do at today's scores)."
+        need = f"{self.needed:.3f} is needed" if self.probability < self.needed else "not told apart from every other"
+        spending = where_to_spend(math.nan if self.question_share is None else self.question_share)
+        return f"{verdict} ({need}; {price} more tokens would do at today's scores).{spending}"
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from hydrometer.alignment import accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
-from hydrometer.alignment.choice import RECOMMEND_AT
+from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.artifacts import (
     RunFolder,
     build_table,

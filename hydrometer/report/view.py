@@ -104,7 +104,8 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
             "probability": recommendation.get("probability"),
         }
     verdict = str(summary.get("verdict") or "").removeprefix("Not separated yet: ")
-    if all(arm["ranking_score"] is None for arm in ranked if not arm["no_teacher"]):
+    teaching = [arm for arm in ranked if not arm["no_teacher"]]
+    if all(arm["ranking_score"] is None and arm["p_within_epsilon"] is None for arm in teaching):
         reasons = sorted({arm["ranking_reason"] for arm in ranked if arm["ranking_reason"] and not arm["no_teacher"]})
         return {"state": "nothing", "headline": "No arm could be scored", "text": verdict, "reasons": reasons}
     front = ranked[0]

@@ -29,6 +29,7 @@ _REASONS = {
     "noise": "the measured differences in success are no larger than their sampling noise",
     "no_direction": "the objective asks this teacher for no change here: its direction is (nearly) zero",
     "no_nodes": "no node could be measured",
+    "no_unit": "the arms have an order, but noise leaves no length of the ideal direction to measure them in",
     "no_shared_nodes": "no node was scored for all ranked arms",
     "no_eligible_nodes": "no node has two well-visited candidates that differ in success",
     "equal_success_rates": "all kept candidates have the same success rate",

@@ -4,7 +4,8 @@ import pytest
 from plain_reference import aggregate, node_quantities
 from scipy import stats
 
-from hydrometer.alignment.choice import ObjectiveInfo, gather_evidence, merge_arms, rank_arms, separate_arms
+from hydrometer.alignment.choice import ObjectiveInfo, gather_evidence, merge_arms, rank_arms
+from hydrometer.alignment.separation import Lead, draw_posterior, separate_arms
 from hydrometer.alignment.study import build_study
 
 OBJECTIVES = {"reverse_kl": ObjectiveInfo("r"), "forward_kl": ObjectiveInfo("f")}
@@ -75,21 +76,48 @@ def test_probability_within_epsilon_in_closed_form():
     deviations = np.zeros((9, 2))
     deviations[:, 0] = np.random.default_rng(2).normal(size=9) * 0.03
     error = np.sqrt((deviations[:, 0] ** 2).sum())
-    p, factor = separate_arms(np.array([0.06, 0.0]), deviations, 0.02, np.random.default_rng(0))
+    p, _, factor = separate_arms(np.array([0.06, 0.0]), deviations, 0.02, np.random.default_rng(0))
     assert p[0] == pytest.approx(stats.t.cdf(0.08 / error, 8), abs=0.01)
     assert p[1] == pytest.approx(stats.t.cdf((0.02 - 0.06) / error, 8), abs=0.01)
     factors = np.geomspace(1, 100, 2000)
-    enough = factors[stats.t.cdf(0.08 * np.sqrt(factors) / error, 9 * factors - 1) >= 0.95]
+    enough = factors[stats.t.cdf(0.06 * np.sqrt(factors) / error, 9 * factors - 1) >= 0.975]
     assert p[0] < 0.95
     assert factor == pytest.approx(enough[0], rel=0.08)
+
+
+def at(estimate: list[float], error: float, needed: float = 0.95) -> Lead:
+    """Independent arms of one error, from many questions; the last one is `no teacher`."""
+    rows = np.random.default_rng(1).normal(size=(400, len(estimate)))
+    rows = np.linalg.qr(rows - rows.mean(0))[0] * error
+    rows[:, -1] = 0.0
+    return Lead(np.array(estimate), rows, 0.02, needed)
+
+
+def is_separated(lead: Lead, rng: np.random.Generator) -> bool:
+    return draw_posterior(lead, rng).is_separated(lead)
+
+
+def test_a_leader_has_to_beat_or_equal_every_other_arm() -> None:
+    rng = np.random.default_rng(0)
+    least = stats.t.ppf(0.975, 399) * 0.03 * np.sqrt(2)  # of the difference of two independent arms
+    # epsilon would take a smaller gap for enough: the probability of being within it is above 0.95 before that
+    assert stats.t.cdf((0.95 * least + 0.02) / (0.03 * np.sqrt(2)), 399) > 0.975
+    assert not is_separated(at([0.5 + 0.95 * least, 0.5, 0.0], 0.03), rng)
+    assert is_separated(at([0.5 + 1.05 * least, 0.5, 0.0], 0.03), rng)
+    assert not is_separated(at([0.5 + 1.05 * least, 0.5, 0.0], 0.03, needed=0.99), rng)
+    # where epsilon is far above the error, either of two arms will do, and they stay untold
+    p, told, factor = separate_arms(np.array([0.501, 0.5, 0.0]), at([0.0, 0.0, 0.0], 0.002).deviations, 0.02, rng)
+    assert (p[:2] > 0.99).all() and factor == 1.0
+    assert told.tolist() == [False, False, True]
 
 
 def test_correlated_arms_are_compared_jointly():
     shift = np.random.default_rng(2).normal(size=(20, 1)) * 0.05
     deviations = np.concatenate([shift, shift, np.zeros((20, 1))], axis=1)
-    p, _ = separate_arms(np.array([1.03, 1.0, 0.0]), deviations, 0.02, np.random.default_rng(0))
+    p, told, _ = separate_arms(np.array([1.03, 1.0, 0.0]), deviations, 0.02, np.random.default_rng(0))
     # Their difference is certain although each is not: the second is never within 0.02 of the first.
-    assert p.tolist() == [1.0, 0.0, 0.0]
+    assert p.tolist() == pytest.approx([1.0, 0.0, 0.0], abs=1e-3)
+    assert told.tolist() == [False, True, True]
 
 
 def test_no_probability_below_five_questions(make_tables):

@@ -114,7 +114,7 @@ def test_a_choice_stops_when_it_is_decided_and_says_so_at_every_look(tmp_path: P
 
 def test_a_goal_decides_what_was_not_asked_for() -> None:
     chosen = DiagnoseConfig(goal="choose", visits=6).follow_goal().fit_allocation()
-    assert (chosen.allocation, chosen.questions, chosen.paths, chosen.visits) == ("choose", 200, 8, 6)
+    assert (chosen.allocation, chosen.questions, chosen.paths, chosen.visits) == ("choose", 200, 16, 6)
     mapped = DiagnoseConfig(goal="map").follow_goal().fit_allocation()
     assert (mapped.allocation, mapped.questions, mapped.visits) == ("map", 20, 40)
     asked = DiagnoseConfig(goal="choose", allocation="fixed", questions=30).follow_goal().fit_allocation()

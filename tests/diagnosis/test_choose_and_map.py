@@ -84,6 +84,7 @@ def exact(run: Diagnosis, strength: float) -> float:
 def test_the_score_is_recomputed_from_the_tables(chosen: Diagnosis) -> None:
     summary = chosen.summary
     assert summary["ranked_by"] == "outcomes"
+    assert summary["analyses"]["confidence"] == 0.95  # one look
     assert any("rests on the few nodes" in warning for warning in summary["warnings"])
     kept = chosen.table("alignment").filter(teacher="towards", objective="reverse_kl")
     weights = kept.join(chosen.table("nodes"), on=["question_id", "rollout_id", "position"])
@@ -147,7 +148,7 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path) -> None:
         run_world(tmp_path / "a", allocation="choose", nodes_per_path=3)
     with pytest.raises(SpecError, match="minillm"):
         run_world(tmp_path / "b", allocation="choose", objective=["minillm"])
-    assert DiagnoseConfig(allocation="choose").fit_allocation().paths == 8
+    assert DiagnoseConfig(allocation="choose").fit_allocation().paths == 16
     fitted = DiagnoseConfig(allocation="choose", paths=9).fit_allocation()
-    assert (fitted.paths, fitted.rollouts, fitted.visits, fitted.min_visits) == (9, 2, 4, 2)
+    assert (fitted.paths, fitted.rollouts, fitted.visits, fitted.min_visits) == (9, 2, 8, 2)
     assert DiagnoseConfig(visits=7).fit_allocation() == DiagnoseConfig(visits=7)

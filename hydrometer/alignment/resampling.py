@@ -34,8 +34,8 @@ from hydrometer.alignment.study import Study
 REPLICATES = 200
 CHUNK = 50
 """Most pairs held at once."""
-CHUNK_SIGNS = 1 << 20
-"""Most signs held at once, where there are more rollouts than that allows for."""
+CHUNK_NUMBERS = 1 << 19
+"""Most signs of rollouts, or rates of candidates, held at once: fewer pairs where there are many of either."""
 Influence = sparse.csr_array
 
 
@@ -87,7 +87,7 @@ def these_questions_intervals(
     n_rollouts = visit_log.select("question_id", "counted_rollout_id").n_unique()
     total = study.sums.sums.sum(0)
     drawn = []
-    chunk = max(1, min(CHUNK, CHUNK_SIGNS // max(n_rollouts, 1)))
+    chunk = max(1, min(CHUNK, CHUNK_NUMBERS // max(n_rollouts, study.kept.is_candidate.size)))
     for start in range(0, replicates, chunk):
         size = min(chunk, replicates - start)
         signs = rng.choice((-1.0, 1.0), size=(n_rollouts, size))

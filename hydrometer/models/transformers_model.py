@@ -27,7 +27,7 @@ from hydrometer.models.tokenized import TokenizedModel
 from hydrometer.models.walking import drawn_logprobs
 
 Dtype = Literal["float32", "bfloat16", "float16"]
-_CHUNK_BYTES = 24 << 20
+_CHUNK_BYTES = 16 << 20
 """Of the float32 logits held at a time on the CPU. Above 32 MiB every allocation is of fresh pages."""
 _CHUNK_BYTES_ON_GPU = 128 << 20
 _LEAST_ROWS = 32

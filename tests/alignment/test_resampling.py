@@ -2,6 +2,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from hydrometer.alignment import resampling
 from hydrometer.alignment.choice import ObjectiveInfo
 from hydrometer.alignment.contributions import SPLITS
 from hydrometer.alignment.resampling import rollout_influences, these_questions_intervals
@@ -78,3 +79,16 @@ def test_intervals_do_not_depend_on_the_order_of_the_log():
     for name in first:
         assert np.array_equal(first[name], again[name], equal_nan=True)
     assert np.isnan(first["mean_cosine"][0, SPLITS.index("incorrect")]).all()
+
+
+def test_many_rollouts_are_drawn_for_a_few_pairs_at_a_time(monkeypatch: pytest.MonkeyPatch):
+    study, log = one_path([[bernoulli(0, 10, 4), bernoulli(10, 5, 2)]])
+    whole = these_questions_intervals(study, log, np.random.default_rng(0), replicates=2000)
+    monkeypatch.setattr(resampling, "CHUNK_NUMBERS", 3 * 15)
+    held: list[int] = []
+    inner = resampling.replicate_sums
+    monkeypatch.setattr(resampling, "replicate_sums", lambda s, i, draws: held.append(draws.size) or inner(s, i, draws))
+    parts = these_questions_intervals(study, log, np.random.default_rng(0), replicates=2000)
+    assert max(held) == 3 * 15
+    width, other = (np.diff(found["mean_advantage"], axis=0)[0, 0, 0, 0] for found in (whole, parts))
+    assert other == pytest.approx(width, rel=0.1)

@@ -27,6 +27,7 @@ from hydrometer.alignment.intervals import Jackknife, contrast, jackknife
 from hydrometer.alignment.metrics import METRICS, TERMS
 from hydrometer.alignment.study import build_study
 from hydrometer.artifacts import read_json, read_table
+from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.errors import RunFolderError, UserError
 from hydrometer.types import STUDENT
 
@@ -103,10 +104,19 @@ def _describe_run(path: Path) -> dict[str, Any]:
     same["teacher models"] = {
         name: run["models"][name]["fingerprint"]
         for name in sorted(run["teachers"])
-        if run["models"][name]["fingerprint"] != run["models"]["student"]["fingerprint"]
+        if not is_same_model(run["models"][name]["fingerprint"], run["models"]["student"]["fingerprint"])
     }
     same["objectives"] = dict(sorted(run["objectives"].items()))
     return {"same": same | {key: run["config"].get(key) for key in SAME_SETTINGS}, "run": run}
+
+
+def _agree(one: Any, other: Any) -> bool:
+    """Equal, up to the rounding in the fingerprints of served models."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_agree(one[key], other[key]) for key in one)
+    if isinstance(one, str) and isinstance(other, str):
+        return is_same_model(one, other)
+    return one == other
 
 
 def _refuse_different(paths: Sequence[Path], described: Sequence[Mapping[str, Any]]) -> None:
@@ -116,7 +126,7 @@ def _refuse_different(paths: Sequence[Path], described: Sequence[Mapping[str, An
         f"  {key}: {_told(first[key], other['same'][key])} ({path})"
         for path, other in zip(paths[1:], described[1:], strict=True)
         for key in first
-        if first[key] != other["same"][key]
+        if not _agree(first[key], other["same"][key])
     ]
     if found:
         more = [f"  and {len(found) - 7} more"] if len(found) > 7 else []

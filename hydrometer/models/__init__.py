@@ -3,7 +3,6 @@
 from hydrometer.models.causal import GREEDY, CausalModel, Warp, uncached, warp_logprobs
 from hydrometer.models.conventions import Conventional, Conventions
 from hydrometer.models.family import FAMILY, family_folder, read_family_card
-from hydrometer.models.fingerprints import is_same_model
 from hydrometer.models.score_cache import ScoreCache, open_score_cache
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
@@ -22,7 +21,6 @@ __all__ = [
     "check_token_maps",
     "drawn_logprobs",
     "family_folder",
-    "is_same_model",
     "open_score_cache",
     "parse_model_spec",
     "positions_per_block",

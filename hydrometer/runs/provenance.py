@@ -7,8 +7,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.errors import RunFolderError
-from hydrometer.models import CausalModel, is_same_model
+from hydrometer.models import CausalModel
 from hydrometer.runs.options import RUNTIME_FIELDS
 from hydrometer.runs.rounds import Cost
 from hydrometer.version import __version__

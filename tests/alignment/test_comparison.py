@@ -90,6 +90,22 @@ def test_what_differs_is_told(make_tables, tmp_path):
         assert part in text
 
 
+def test_served_teachers_may_differ_by_rounding_and_no_more(make_tables, tmp_path):
+    tables = make_tables(objectives=("reverse_kl",))
+
+    def served(number):
+        fingerprint = f"vllm:abc:-1.000,{number}"
+        models = {"student": "s", "sage": fingerprint, "fool": "f"}
+        return {"models": {name: {"spec": name, "fingerprint": own} for name, own in models.items()}}
+
+    first = write_run(tmp_path / "first", tables, **served("-2.000"))
+    rounded = write_run(tmp_path / "rounded", tables, **served("-2.100"))
+    assert compare_runs([first, rounded]).differences["value"].abs().max() == 0.0
+    other = write_run(tmp_path / "other", tables, **served("-2.500"))
+    with pytest.raises(UserError, match="teacher models"):
+        compare_runs([first, other])
+
+
 def test_what_is_no_pair_of_runs_is_refused(make_tables, tmp_path):
     first = write_run(tmp_path / "first", make_tables(objectives=("reverse_kl",)))
     for folders in ([], [first], [first, first]):

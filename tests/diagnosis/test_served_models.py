@@ -15,9 +15,9 @@ import hydrometer.diagnosis.corridor as corridor
 import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
+from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import PreflightError, RunFolderError, SpecError
-from hydrometer.models import is_same_model
 from hydrometer.models.vllm.engine import EngineError
 from hydrometer.models.vllm.server import Patience, ServerEngine
 from hydrometer.runs.progress import Silent

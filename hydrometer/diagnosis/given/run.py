@@ -12,10 +12,11 @@ from typing import Any
 import polars as pl
 
 from hydrometer.artifacts import TABLES, read_json, read_table
+from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.given.rollouts import FrozenPath, GivenQuestion, GivenRollout, GivenRollouts
 from hydrometer.errors import RunFolderError, SpecError
-from hydrometer.models import CausalModel, is_same_model
+from hydrometer.models import CausalModel
 from hydrometer.runs.fingerprints import fingerprint, fingerprint_questions
 from hydrometer.runs.prompt_options import PromptOptions
 from hydrometer.teachers import ListedCandidates

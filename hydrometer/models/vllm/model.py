@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64
 
+from hydrometer.artifacts.model_identity import served_fingerprint
 from hydrometer.errors import SpecError
 from hydrometer.models.causal import LogitsChunk, Warp
 from hydrometer.models.checkpoints import Description, read_description
-from hydrometer.models.fingerprints import served_fingerprint
 from hydrometer.models.prompting import PromptFormat
 from hydrometer.models.specs import ModelSpec
 from hydrometer.models.tokenized import TokenizedModel

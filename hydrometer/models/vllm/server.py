@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
-from hydrometer.models.fingerprints import are_close
+from hydrometer.artifacts.model_identity import are_close
 from hydrometer.models.vllm.abilities import measure_identity
 from hydrometer.models.vllm.engine import (
     EngineAnswer,

@@ -2,9 +2,9 @@
 
 import pytest
 
+from hydrometer.artifacts.model_identity import is_same_model, served_fingerprint
 from hydrometer.errors import SpecError
-from hydrometer.models import is_same_model, parse_model_spec
-from hydrometer.models.fingerprints import served_fingerprint
+from hydrometer.models import parse_model_spec
 from hydrometer.models.vllm.abilities import measure_identity
 from hydrometer.models.vllm.engine import EngineAnswer, EngineRequest
 

@@ -14,8 +14,9 @@ import torch
 from tiny_models import save_checkpoint
 from vllm_server import VllmServer, vllm_server
 
+from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.errors import SpecError
-from hydrometer.models import Warp, is_same_model, parse_model_spec
+from hydrometer.models import Warp, parse_model_spec
 from hydrometer.models.prompting import PromptFormat
 from hydrometer.models.transformers_model import load_model
 from hydrometer.models.vllm.model import VllmModel, load_vllm

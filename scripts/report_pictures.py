@@ -14,7 +14,7 @@ import shutil
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright  # pyright: ignore[reportMissingImports]
+from playwright.sync_api import FloatRect, Page, sync_playwright  # pyright: ignore[reportMissingImports]
 
 COLOURS = 200
 MARGIN = 20
@@ -30,8 +30,10 @@ def take_pictures(page: Page, wanted: list[str]) -> None:
         place.scroll_into_view_if_needed()
         page.wait_for_timeout(400)
         box = place.bounding_box()
+        if box is None:
+            raise SystemExit(f"{name} is not shown on the page")
         top = page.evaluate("scrollY")
-        clip = {
+        clip: FloatRect = {
             "x": max(box["x"] - MARGIN, 0),
             "y": box["y"] + top + (MARGIN if name != "answer" else 0),
             "width": box["width"] + 2 * MARGIN,

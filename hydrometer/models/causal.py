@@ -65,8 +65,10 @@ class CausalModel(Protocol):
 class ScoresTogether(Protocol):
     """A model that computes a prompt once for several responses to it."""
 
-    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
-        """What `CausalModel.score` gives for each of them."""
+    def score_each(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
+    ) -> Iterator[Iterator[LogitsChunk]]:
+        """What `CausalModel.score` gives for each of them, as many at a time as fit a pass."""
         ...
 
 

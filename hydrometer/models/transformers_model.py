@@ -63,18 +63,19 @@ class TransformersModel(TokenizedModel):
         [chunks] = self.score_each(prompt_ids, [response_ids])
         yield from chunks
 
-    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
-        """See `ScoresTogether`; raises as `score` does. Memory: hidden states of all, and one chunk of logits."""
+    def score_each(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
+    ) -> Iterator[Iterator[LogitsChunk]]:
+        """See `ScoresTogether`; raises as `score` does. Memory: hidden states of a pass, and one chunk of logits."""
         if not prompt_ids:
             raise ValueError(f"'{self.spec}': a response cannot be scored without a prompt")
         if not comes_apart(self.network):
-            return [self._score_whole(prompt_ids, response) for response in responses]
-        states: list[Tensor] = []
+            yield from (self._score_whole(prompt_ids, response) for response in responses)
+            return
         for group in _group(prompt_ids, responses):
             rows = [(prompt_ids, response) for response in group]
-            found = self.recall("scores", rows, lambda group=group: response_states(self.network, prompt_ids, group))
-            states += found.split([len(response) for response in group])
-        return [self._chunks(own) for own in states]
+            states = self.recall("scores", rows, lambda group=group: response_states(self.network, prompt_ids, group))
+            yield from map(self._chunks, states.split([len(response) for response in group]))
 
     def _chunks(self, states: Float[Tensor, "token width"]) -> Iterator[LogitsChunk]:
         chunk = self._rows_per_chunk()

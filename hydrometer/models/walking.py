@@ -23,11 +23,11 @@ def walk_logits(
 
 def walk_each(
     model: CausalModel, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
-) -> list[Iterator[Float[Tensor, "block vocab"]]]:
-    """The same for several responses to one prompt, which is computed once where the model can do that."""
+) -> Iterator[Iterator[Float[Tensor, "block vocab"]]]:
+    """The same for each of several responses to one prompt, which is computed once where the model can do that."""
     if isinstance(model, ScoresTogether):
-        return [_in_blocks(chunks) for chunks in model.score_each(prompt_ids, responses)]
-    return [walk_logits(model, prompt_ids, response) for response in responses]
+        return map(_in_blocks, model.score_each(prompt_ids, responses))
+    return (walk_logits(model, prompt_ids, response) for response in responses)
 
 
 def _in_blocks(chunks: Iterator[LogitsChunk]) -> Iterator[Float[Tensor, "block vocab"]]:

@@ -139,12 +139,15 @@ def test_a_prompt_is_computed_once_for_all_responses_that_fit_a_pass(monkeypatch
     fed: list[int] = []
     model.network.base_model.embed_tokens.register_forward_pre_hook(lambda _module, args: fed.append(args[0].shape[1]))
     responses = [ids("abc|"), ids("abd|"), ids("xyz|"), ids("w|")]
-    model.score_each(PROMPT, responses)
+    list(model.score_each(PROMPT, responses))
     assert fed == [len(PROMPT) + len("abc") + len("d") + len("xyz") + len("w")]  # "ab" once; the last is no input
     fed.clear()
     monkeypatch.setattr(transformers_model, "PASS_TOKENS", len(PROMPT) + 8)
-    model.score_each(PROMPT, responses)
-    assert fed == [len(PROMPT) + len("abc") + len("d"), len(PROMPT) + len("xyz") + len("w")]
+    each = model.score_each(PROMPT, responses)
+    first = [next(each), next(each)]
+    assert fed == [len(PROMPT) + len("abc") + len("d")], "a pass is made when its first response is asked for"
+    assert len([*first, *each]) == 4
+    assert fed[1:] == [len(PROMPT) + len("xyz") + len("w")]
 
 
 def test_scores_carry_no_graph_and_inference_mode_stays_inside():

@@ -82,9 +82,11 @@ class LateTeacher:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    def score_each(self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]) -> list[Iterator[LogitsChunk]]:
+    def score_each(
+        self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]]
+    ) -> Iterator[Iterator[LogitsChunk]]:
         each = [torch.cat([chunk.logits for chunk in self.inner.score(prompt_ids, ids)]) for ids in responses]
-        return [iter([LogitsChunk(0, torch.cat([logits[:1], logits[:-1]]))]) for logits in each]
+        return iter([iter([LogitsChunk(0, torch.cat([logits[:1], logits[:-1]]))]) for logits in each])
 
 
 def test_a_shift_by_one_position_is_noticed(teachers: list[TeacherView]):

@@ -126,7 +126,10 @@ def test_a_wrong_config_file_is_told_in_words(content: str, words: str, workplac
         ("diagnose --student student --teacher self+answer --objective topk_reverse_kl:k=zero", "zero"),
         ("diagnose --student student --teacher self+answer --task jsnl:x", "'jsnl'. Did you mean jsonl"),
         ("diagnose --student student --teacher self+answer --task jsonl:absent.jsonl", "absent.jsonl"),
-        ("diagnose --student vllm:http://localhost:1/v1#m --teacher self+answer", "vLLM"),
+        (
+            "diagnose --student vllm:http://localhost:1/v1#bundled:student --teacher self+answer",
+            "No vLLM server answers",
+        ),
         ("diagnose --student student --teacher self+answer --device warp --task jsonl:questions.jsonl", "'warp'"),
         ("report", "report needs at least one run folder"),
         ("report absent", "absent"),

@@ -199,9 +199,9 @@ def test_out_of_memory_names_the_option_and_what_can_be_resumed(
     assert run([*EVALUATE, "--out", "out", "--resume"]).code == 0
 
 
-@pytest.mark.parametrize("command", ["report", "advice"])
-def test_what_reads_a_diagnosis_refuses_an_evaluation(command: str, workplace: Path, run: Command) -> None:
+def test_an_evaluation_has_a_page_and_no_advice(workplace: Path, run: Command) -> None:
     assert run([*EVALUATE, "--samples", "1", "--out", "out"]).code == 0
-    said = run([command, "out"])
+    assert run(["report", "out"]).out == "out/report.html\n"
+    said = run(["advice", "out"])
     assert said.code == 2
     assert "out is the folder of a run of kind 'evaluation'; expected a diagnosis" in said.err

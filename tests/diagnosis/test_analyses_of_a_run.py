@@ -36,6 +36,7 @@ def test_every_analysis_is_in_the_summary(run: Diagnosis) -> None:
     assert set(analyses) == {
         *("two_candidate_share", "outcomes", "across_teachers", "oracle_filter", "advantage_against_cosine"),
         *("estimator_noise", "group_size", "advice", "in_context", "sequence_tilt", "questions", "epsilon"),
+        "confidence",
     }
     assert [row["group_size"] for row in analyses["group_size"]] == [2, 4, 8]
 

@@ -28,7 +28,7 @@ from hydrometer.training.loop import Trainer
 prepare = Trainer.prepare
 
 def slowly(trainer, step):
-    time.sleep(0.25)
+    time.sleep(0.6)
     return prepare(trainer, step)
 
 Trainer.prepare = slowly
@@ -103,7 +103,7 @@ def test_an_interrupted_training_keeps_its_last_whole_step(
     wait_for_steps(workplace / "out", 3, process)
     process.send_signal(sent)
     out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (130, "")
+    assert (process.returncode, out) == (130, ""), err
     assert "Traceback" not in err and "--resume" in err, err
     told = read_json(workplace / "out" / "run.json")
     checkpoint = find_checkpoint(workplace / "out")

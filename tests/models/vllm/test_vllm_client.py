@@ -2,14 +2,12 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scripted_server import Script, serving
-from tiny_models import EOS, TOKENS, VOCAB, save_checkpoint
+from scripted_server import Script, next_logits
+from tiny_models import EOS, TOKENS, VOCAB
 
 from hydrometer.errors import SpecError
 from hydrometer.models import GREEDY, Warp, parse_model_spec, warp_logprobs
@@ -24,31 +22,8 @@ END = TOKENS.index(EOS)
 PROMPT = (7, 9, 12)
 
 
-def next_logits(context: tuple[int, ...]) -> list[float]:
-    """Depends on the last four tokens; the end of sequence is likely."""
-    logits = np.random.default_rng([1, *context[-4:]]).normal(scale=2.0, size=VOCAB)
-    logits[END] += 3.0
-    return logits.tolist()
-
-
 def logprobs_after(context: tuple[int, ...]) -> torch.Tensor:
     return torch.tensor(next_logits(context), dtype=torch.float64).log_softmax(-1)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("model"), kind="llama")
-
-
-@pytest.fixture
-def script(folder: Path) -> Script:
-    return Script(next_logits, VOCAB, str(folder))
-
-
-@pytest.fixture
-def address(script: Script) -> Iterator[str]:
-    with serving(script) as address:
-        yield address
 
 
 def connect(address: str, folder: Path) -> VllmModel:

@@ -3,14 +3,14 @@
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scripted_server import Handler, Script, breaks_off, fails, hangs, serving
-from tiny_models import EOS, TOKENS, VOCAB, save_checkpoint
+from scripted_server import Handler, Script, breaks_off, fails, hangs, next_logits, serving
+from tiny_models import EOS, TOKENS, VOCAB
 
 from hydrometer.errors import UserError
 from hydrometer.models import parse_model_spec
@@ -25,31 +25,9 @@ PROMPT = (7, 9, 12)
 REQUESTS = [SampleRequest(PROMPT, (), seed) for seed in range(20)]
 
 
-def next_logits(context: tuple[int, ...]) -> list[float]:
-    logits = np.random.default_rng([1, *context[-4:]]).normal(scale=2.0, size=VOCAB)
-    logits[END] += 3.0
-    return logits.tolist()
-
-
 def other_logits(context: tuple[int, ...]) -> list[float]:
     """Of a model that was trained on for a while."""
     return (np.array(next_logits(context)) + np.random.default_rng([2, *context[-4:]]).normal(size=VOCAB)).tolist()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_checkpoint(tmp_path_factory.mktemp("model"), kind="llama")
-
-
-@pytest.fixture
-def script(folder: Path) -> Script:
-    return Script(next_logits, VOCAB, str(folder))
-
-
-@pytest.fixture
-def address(script: Script) -> Iterator[str]:
-    with serving(script) as address:
-        yield address
 
 
 def connect(address: str, folder: Path, *, outage_s: float = 30.0, request_s: float = 30.0) -> VllmModel:

@@ -31,9 +31,10 @@ from hydrometer.artifacts import (
     write_table,
 )
 from hydrometer.credentials import refuse_secrets
+from hydrometer.diagnosis.branching import plans_more
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.corridor import measure, plans_more
+from hydrometer.diagnosis.corridor import measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation

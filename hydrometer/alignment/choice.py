@@ -122,6 +122,8 @@ class Evidence(NamedTuple):
 
     ranked: tuple[Arm, ...]
     sums: Float[np.ndarray, "question arm term"]
+    questions: tuple[str, ...]
+    """Of `sums`."""
     n_nodes: int
     lost_nodes: int
     lost_questions: int
@@ -163,6 +165,7 @@ def gather_evidence(
     return Evidence(
         ranked=tuple(ranked),
         sums=chosen[has_nodes],
+        questions=tuple(name for name, has_node in zip(labels.questions, has_nodes, strict=True) if has_node),
         n_nodes=int(is_shared.sum()),
         lost_nodes=int(is_used.sum() - is_shared.sum()),
         lost_questions=len(np.unique(labels.question[is_used])) - int(has_nodes.sum()),

@@ -122,8 +122,6 @@ class Evidence(NamedTuple):
 
     ranked: tuple[Arm, ...]
     sums: Float[np.ndarray, "question arm term"]
-    questions: tuple[str, ...]
-    """Of `sums`."""
     n_nodes: int
     lost_nodes: int
     lost_questions: int
@@ -132,6 +130,8 @@ class Evidence(NamedTuple):
     """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
     question_shares: Float[np.ndarray, " arm"] | None = None
     """Of the variance of each arm's inner product: what lies between questions (see `outcomes`)."""
+    questions: tuple[str, ...] = ()
+    """Of `sums`; needed where evidence is joined."""
 
 
 def gather_evidence(

@@ -38,6 +38,17 @@ class Study:
     arms: tuple[Arm, ...]
 
 
+def build_studies(
+    nodes: pl.DataFrame,
+    candidates: pl.DataFrame,
+    teacher_scores: pl.DataFrame,
+    objectives: Mapping[str, ObjectiveInfo],
+) -> tuple[Study, ...]:
+    """One study per continuation that has a candidate, by name."""
+    names = candidates["continuation"].unique().sort().to_list()
+    return tuple(build_study(name, nodes, candidates, teacher_scores, objectives) for name in names)
+
+
 def build_study(
     continuation: str,
     nodes: pl.DataFrame,

@@ -22,7 +22,7 @@ from hydrometer.alignment.families import run_families
 from hydrometer.alignment.joint import TEACHERS, continuation_of, rank_continuations
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
-from hydrometer.alignment.study import Study, build_study
+from hydrometer.alignment.study import Study, build_studies
 from hydrometer.alignment.wording import (
     BY_OUTCOMES,
     LITTLE_MEASURED,
@@ -56,6 +56,7 @@ def summarise(
     needed: float = RECOMMEND_AT,
     warnings: Sequence[str] = (),
     seed: int = 0,
+    studies: Sequence[Study] | None = None,
 ) -> dict[str, Any]:
     """Everything `summary.json` says about a diagnosis.
 
@@ -78,9 +79,9 @@ def summarise(
             `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
+        studies: from `build_studies` on these tables, where the caller has a use for them too.
     """
-    names = candidates["continuation"].unique().sort().to_list()
-    studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
+    studies = build_studies(nodes, candidates, teacher_scores, objectives) if studies is None else studies
     scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
     rankings = rank_continuations(studies, scored, epsilon=epsilon, needed=needed, seed=seed)
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}

@@ -273,6 +273,11 @@ def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> 
                         "reverse_kl_nats": scores.reverse_kl[t],
                         "l2": scores.l2[t],
                         "distribution_cosine": scores.distribution_cosine[t],
+                        "total_variation": scores.total_variation[t],
+                        "teacher_entropy_nats": scores.teacher_entropy[t],
+                        "overlap_ratio": scores.overlap_ratio[t],
+                        "student_overlap_mass": scores.student_overlap_mass[t],
+                        "teacher_overlap_mass": scores.teacher_overlap_mass[t],
                         **{key: unknown if place is None else getattr(scores, key)[t, place] for key in _BY_FIELD},
                     }
                 )

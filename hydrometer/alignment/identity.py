@@ -1,6 +1,6 @@
-"""Does what was measured where a teacher continues add up to what the teacher is better by? The performance difference.
+"""Does what was measured where a teacher continues add up to what it is better by? The performance difference.
 
-For states that the student writes, p its distribution, q the teacher's, S the success rates where the teacher continues:
+For states that the student writes, p its distribution, q the teacher's, S success rates where the teacher continues:
 
     E sum over the nodes of a path of sum_v (q_v - p_v) S_v  =  J(teacher) - J(student)          (full vocabulary)
 

@@ -30,7 +30,7 @@ Counts = Int[np.ndarray, "question 2"]
 
 
 def count_own(states: Sequence[QuestionState]) -> pl.DataFrame:
-    """question_id, model, rollouts, correct: of the student's base rollouts, and those of every teacher that continues."""
+    """question_id, model, rollouts, correct: base rollouts of the student and of every teacher that continues."""
     rows = []
     for state in states:
         found = {STUDENT: [rollout.correct for rollout in state.of_kind("base")]}

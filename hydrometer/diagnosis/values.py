@@ -12,14 +12,14 @@ from hydrometer.types import STUDENT
 
 
 def describe_values(instruments: Instruments, worlds: Worlds) -> list[dict[str, Any]]:
-    """One entry per teacher that continues; `privilege_gap` is null for other models than the student."""
+    """One entry per teacher that continues; `privilege_gap` is that of the student with a context, else null."""
     names = [name for name in instruments.continuations if name != STUDENT]
     teachers = {teacher.name: teacher for teacher in instruments.teachers}
     found = []
     for entry in check_identity(worlds, names):
         teacher = teachers[entry["teacher"]]
-        is_student = teacher.model.fingerprint == instruments.student.fingerprint
-        gap = entry["difference"] if is_student else None
+        is_told = teacher.context.name != "none" and teacher.model.fingerprint == instruments.student.fingerprint
+        gap = entry["difference"] if is_told else None
         found.append(entry | {"context": str(teacher.context), "privilege_gap": gap})
     return found
 

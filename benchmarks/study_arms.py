@@ -95,7 +95,7 @@ def run_arm(out: Path, name: str, seed: int) -> Path:
     if str(options.get("student", "")).startswith("$"):
         other, _, rest = str(options["student"]).removeprefix("$").partition("/")
         options["student"] = str(run_arm(out, other, seed) / rest)
-    _once(folder, lambda: train(out=folder, resume=folder.exists(), **options))
+    run_once(folder, lambda: train(out=folder, resume=folder.exists(), **options))
     if arm.has_exam:
         _examine(out / f"exam-{name}-{seed}", str(folder / "model"), seed=seed, **EXAM)
     teacher = teacher_folder(out, name)
@@ -110,7 +110,7 @@ def probe_aggregation(out: Path, names: tuple[str, ...]) -> Path:
     """-log Z of the contexts of these arms, unless it is known; the folder of the probe."""
     folder = out / "aggregation"
     teachers = [ARMS[name].options["teacher"][0] for name in names]
-    _once(folder, lambda: probe("aggregation", teacher=teachers, out=folder, resume=folder.exists(), threads=1))
+    run_once(folder, lambda: probe("aggregation", teacher=teachers, out=folder, resume=folder.exists(), threads=1))
     return folder
 
 
@@ -124,17 +124,17 @@ def teacher_folder(out: Path, name: str) -> Path | None:
 
 
 def _examine(folder: Path, model: str, **options: Any) -> None:
-    _once(folder, lambda: evaluate(model=model, out=folder, resume=folder.exists(), threads=1, **options))
+    run_once(folder, lambda: evaluate(model=model, out=folder, resume=folder.exists(), threads=1, **options))
 
 
 def _answers(out: Path) -> Path:
     folder = out / "answers"
     options = {"model": "bundled:other-pattern", "questions": 1000, "temperature": 0.7, "threads": 1}
-    _once(folder, lambda: collect_answers(folder, options, resume=folder.exists(), progress=Silent()), last=ANSWERS)
+    run_once(folder, lambda: collect_answers(folder, options, resume=folder.exists(), progress=Silent()), last=ANSWERS)
     return folder / ANSWERS
 
 
-def _once(folder: Path, work: Callable[[], object], *, last: str = DONE) -> None:
+def run_once(folder: Path, work: Callable[[], object], *, last: str = DONE) -> None:
     """Do the work whose last file in `folder` is `last`, unless it stands there, and note its CPU seconds."""
     if (folder / last).exists():
         return

@@ -46,9 +46,13 @@ def draw_part(out: Path, name: str, folder: Path) -> Path:
         _draw_accuracies(first, out, arms, colours)
         for axes, metric in zip(others, part.drawn, strict=True):
             _draw_curves(axes, out, arms, colours, metric)
-        figure.savefig(drawn := BytesIO(), dpi=100)
-    path = folder / f"study-{name}.png"
-    folder.mkdir(parents=True, exist_ok=True)
+        return save_small(figure, folder / f"study-{name}.png")
+
+
+def save_small(figure: Figure, path: Path) -> Path:
+    """Write a figure with few colours."""
+    figure.savefig(drawn := BytesIO(), dpi=100)
+    path.parent.mkdir(parents=True, exist_ok=True)
     Image.open(drawn).convert("RGB").quantize(PALETTE).save(path, optimize=True)
     return path
 

@@ -60,7 +60,7 @@ def describe_part(out: Path, name: str) -> str:
 def _describe_arms(out: Path, part: Part) -> str:
     head = ["arm", "seeds", "teacher", "before", "after", "difference", *part.shown]
     rows = [_row(out, arm, part) for arm in part.arms if seeds_of(out, arm)]
-    return _table(head, rows)
+    return markdown_table(head, rows)
 
 
 def _row(out: Path, arm: str, part: Part) -> list[str]:
@@ -141,7 +141,7 @@ def _describe_aggregation(out: Path, arms: Sequence[str]) -> str:
         found = teachers[str(ARMS[arm].options["teacher"][0]).partition("=")[0]]
         cells = [_nats(found[key]) for key in ("disagreement", "student_kl")]
         rows.append([f"`{arm}`", str(found["disagreement"]["n_questions"]), *cells])
-    return _table(["teacher's context", "questions", "-log Z, nats per token", "mean KL of the student"], rows)
+    return markdown_table(["teacher's context", "questions", "-log Z, nats per token", "mean KL of the student"], rows)
 
 
 def _nats(entry: dict[str, float]) -> str:
@@ -159,6 +159,7 @@ def describe_costs(out: Path) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -299,7 +299,7 @@ def parse_weights(text: str, args: DistillationConfig | None) -> Weigher | None:
         SpecError: an unknown rule, or one that needs what is not known inside TRL.
     """
     name = text.partition(":")[0]
-    if name not in WEIGHTS:
+    if name not in WEIGHTS or "@" in text:
         raise SpecError(
             f"weights='{text}': inside TRL the weights can be all, overlap, non_overlap or kl_above:QUANTILE. Others "
             "need the question and the outcome of a response, which TRL does not keep: use `hydrometer train`."

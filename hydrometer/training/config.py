@@ -32,7 +32,8 @@ class LessonOptions(OptionGroup):
     the verifier, sft from what the teacher writes (or from --sft-from)."""
     weights: str = "all"
     """Which tokens count: all, correct, incorrect (rollouts), overlap, non_overlap (tokens in both models' top-k or
-    not), kl_above:QUANTILE, or the folder of a diagnosis, whose advice is followed."""
+    not), kl_above:QUANTILE, or the folder of a diagnosis, whose advice is followed; RULE@SHARE: a random part of a
+    rule's tokens, that share of all."""
     route: str = "all"
     """Which teacher scores which rollout: all (their losses are averaged), teacher_id (the data set's column),
     correct=NAME,incorrect=NAME, or the folder of a diagnosis (the teacher it chose)."""

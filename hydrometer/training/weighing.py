@@ -4,6 +4,8 @@
     overlap, non_overlap       the sampled token lies in the top-k of both models, or does not
     kl_above:Q                 KL(student||teacher) is above its quantile Q over the tokens of the step that are scored
     FOLDER                     the advice of a diagnosis: by prefix where it has one, else by its fitted rule
+    RULE@SHARE                 of the tokens of RULE as many, drawn at random, as make up SHARE of the step's tokens, so
+                               that rules can be compared at equal numbers of tokens (`all@0.3`: random tokens)
 
 The loss stays a sum over the weighted tokens divided by the number of all response tokens.
 """
@@ -19,6 +21,7 @@ from torch import Tensor
 
 from hydrometer.alignment.advice import FEATURES, Rule, apply_rule, read_advice
 from hydrometer.errors import SpecError
+from hydrometer.sampling.seeding import rollout_seed, uniforms
 from hydrometer.training.token_sheet import Joined
 from hydrometer.types import Rollout
 
@@ -85,10 +88,13 @@ class Weighed(NamedTuple):
     metrics: dict[str, float | None]
 
 
+WeighStep = Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]
+
+
 class Weigher(NamedTuple):
     """A rule that gives tokens their weights."""
 
-    weigh: Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]
+    weigh: WeighStep
     needs_signs: bool = False
 
 
@@ -98,6 +104,10 @@ def build_weigher(text: str) -> Weigher:
     Raises:
         SpecError: neither a rule nor the folder of a diagnosis, or a diagnosis without advice.
     """
+    rule, at, share = text.rpartition("@")
+    if at and not Path(text).is_dir():
+        whole = build_weigher(rule)
+        return whole._replace(weigh=_thin(whole.weigh, _read_share(text, "share", share)))
     name, _, argument = text.partition(":")
     match name:
         case "all":
@@ -109,33 +119,33 @@ def build_weigher(text: str) -> Weigher:
         case "overlap" | "non_overlap":
             return Weigher(_by_overlap(wanted=name == "overlap"), needs_signs=True)
         case "kl_above":
-            return Weigher(_by_quantile(_read_quantile(text, argument)), needs_signs=True)
+            return Weigher(_by_quantile(_read_share(text, "quantile", argument)), needs_signs=True)
     if Path(text).is_dir():
         return Weigher(_by_advice(Path(text)), needs_signs=True)
     raise SpecError(
-        f"--weights '{text}': expected all, correct, incorrect, overlap, non_overlap, kl_above:QUANTILE, or the folder "
-        "of a diagnosis."
+        f"--weights '{text}': expected all, correct, incorrect, overlap, non_overlap, kl_above:QUANTILE, the folder of a "
+        "diagnosis, or one of these with @SHARE."
     )
 
 
-def _read_quantile(text: str, argument: str) -> float:
+def _read_share(text: str, what: str, argument: str) -> float:
     try:
-        quantile = float(argument)
+        share = float(argument)
     except ValueError:
-        quantile = -1.0
-    if not 0.0 < quantile < 1.0:
-        raise SpecError(f"--weights '{text}': the quantile has to lie between 0 and 1, e.g. kl_above:0.8")
-    return quantile
+        share = -1.0
+    if not 0.0 < share < 1.0:
+        raise SpecError(f"--weights '{text}': the {what} has to lie between 0 and 1, e.g. kl_above:0.8 or all@0.3")
+    return share
 
 
-def _by_outcome(weight: Mapping[bool, float]) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+def _by_outcome(weight: Mapping[bool, float]) -> WeighStep:
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         return _told([np.full(len(rollout.token_ids), weight[rollout.correct]) for rollout in rollouts])
 
     return weigh
 
 
-def _by_overlap(*, wanted: bool) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+def _by_overlap(*, wanted: bool) -> WeighStep:
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         assert signs is not None
         return _told([(sign.is_overlap == wanted).astype(np.float64) for sign in signs])
@@ -143,7 +153,7 @@ def _by_overlap(*, wanted: bool) -> Callable[[Sequence[Rollout], Sequence[Signs]
     return weigh
 
 
-def _by_quantile(quantile: float) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+def _by_quantile(quantile: float) -> WeighStep:
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
         assert signs is not None
         values = [sign.reverse_kl for sign in signs]
@@ -154,7 +164,7 @@ def _by_quantile(quantile: float) -> Callable[[Sequence[Rollout], Sequence[Signs
     return weigh
 
 
-def _by_advice(folder: Path) -> Callable[[Sequence[Rollout], Sequence[Signs] | None], Weighed]:
+def _by_advice(folder: Path) -> WeighStep:
     advice = read_advice(folder)
 
     def weigh(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
@@ -174,6 +184,25 @@ def _by_advice(folder: Path) -> Callable[[Sequence[Rollout], Sequence[Signs] | N
         return told._replace(metrics=told.metrics | {"advice_matched_share": matched / total if total else None})
 
     return weigh
+
+
+def _thin(weigh: WeighStep, share: float) -> WeighStep:
+    """Of the tokens with a weight above 0 a random part, `share` of all tokens or as many as there are."""
+
+    def thinned(rollouts: Sequence[Rollout], signs: Sequence[Signs] | None) -> Weighed:
+        whole = weigh(rollouts, signs)
+        # Sampling draws its numbers from the bare ids: the lot must not know which tokens came of them.
+        seeds = [rollout_seed(0, f"weights of {rollout.question_id}", rollout.rollout_id) for rollout in rollouts]
+        lots = [
+            np.where(weights > 0.0, uniforms(seed, len(weights)), np.inf)
+            for seed, weights in zip(seeds, whole.weights, strict=True)
+        ]
+        drawn = np.sort(np.concatenate(lots))[: round(share * sum(map(len, lots)))]
+        last = min(drawn[-1], 1.0) if len(drawn) else -1.0
+        kept = [np.where(lot <= last, weights, 0.0) for lot, weights in zip(lots, whole.weights, strict=True)]
+        return whole._replace(weights=kept, metrics=whole.metrics | _told(kept).metrics)
+
+    return thinned
 
 
 def _follow_rule(rule: Rule | None, rollout: Rollout, sign: Signs) -> Weights:

@@ -151,3 +151,38 @@ def test_a_rule_within_its_own_error_of_nothing_keeps_the_token(tmp_path: Path) 
 def test_a_diagnosis_without_advice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="advises no choice of tokens: nothing is separated"):
         build_weigher(str(write_diagnosis(tmp_path / "diagnosis", advised=False)))
+
+
+def test_rules_are_thinned_to_one_number_of_tokens() -> None:
+    """3 of 10 tokens each, always of those that the rule takes; no fewer responses than it takes from."""
+    rollouts = [
+        Rollout("q", place, "base", tuple(range(5)), "", float(place == 0), place == 0, False) for place in (0, 1)
+    ]
+    whole = build_weigher("incorrect").weigh(rollouts, None)
+    found = build_weigher("incorrect@0.3").weigh(rollouts, None)
+    assert [weights.sum() for weights in found.weights] == [0.0, 3.0]
+    assert found.metrics["weighted_share"] == pytest.approx(0.3)
+    assert all((mine <= theirs).all() for mine, theirs in zip(found.weights, whole.weights, strict=True))
+    again = build_weigher("incorrect@0.3").weigh(rollouts, None)
+    np.testing.assert_array_equal(found.weights[1], again.weights[1])
+
+
+def test_a_rule_that_takes_fewer_tokens_keeps_them_all() -> None:
+    rollouts = [rollout(range(5), correct=True), rollout(range(15), correct=False, question="r")]
+    found = build_weigher("correct@0.6").weigh(rollouts, None)
+    assert [weights.sum() for weights in found.weights] == [5.0, 0.0]
+    none = build_weigher("correct@0.6").weigh(rollouts[1:], None)
+    assert none.weights[0].sum() == 0.0
+
+
+def test_random_tokens_are_a_fair_part() -> None:
+    """30 % of the first and of the second halves of 400 responses."""
+    rollouts = [rollout(range(20), correct=True, question=f"q{place}") for place in range(400)]
+    halves = np.stack(build_weigher("all@0.3").weigh(rollouts, None).weights).reshape(400, 2, 10).mean((0, 2))
+    np.testing.assert_allclose(halves, 0.3, atol=0.02)
+
+
+@pytest.mark.parametrize("text", ["all@", "all@2", "all@some", "nothing@0.5"])
+def test_a_share_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SpecError, match="--weights"):
+        build_weigher(text)

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from hydrometer.models.family import family_folder
 
 Rows = Float[Tensor, "vocab hidden"]
+EMBEDDINGS = "model.embed_tokens.weight"
 CHECK = "?"
 SWAPPED = ("3", "8")
 
@@ -53,7 +54,7 @@ def make_control(folder: Path, name: str) -> Path:
     source = str(family_folder("expert"))
     tokenizer = AutoTokenizer.from_pretrained(source)
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
-    rows = CONTROLS[name](model.get_input_embeddings().weight.detach(), tokenizer.get_vocab())
+    rows = CONTROLS[name](model.state_dict()[EMBEDDINGS].clone(), tokenizer.get_vocab())
     model.config.tie_word_embeddings = False
     model.lm_head.weight = nn.Parameter(rows.contiguous())
     tokenizer.save_pretrained(path)

@@ -1,10 +1,8 @@
 """What the study of predictive validity leaves in OUT, each made once.
 
-controls/NAME          made teachers
-diagnosis-BLOCK        one diagnosis of all teachers and objectives of a block
-before-BLOCK           the untrained student on the test questions
-CELL-SEED, after-CELL-SEED    a training run, and its student on the test questions
-costs.jsonl            CPU seconds of each
+`controls/NAME` are made teachers, `diagnosis-BLOCK` one diagnosis of all teachers and objectives of a block,
+`before-BLOCK` the untrained student on the test questions, `CELL-SEED` a training run, `after-CELL-SEED` its student on
+the test questions; `costs.jsonl` has the CPU seconds of each.
 """
 
 from collections.abc import Mapping

@@ -5,7 +5,7 @@
     regret             mean over blocks of the best gain minus the gain of the cell with the highest score;
                        where a score has a zero, `no teacher` (score 0, gain 0) can be chosen too and be the best
     sign errors        cells whose score and gain lie on different sides of 0
-    calibration        least squares gain = a + b score, and the mean error of such a line fitted without the cell's teacher
+    calibration        least squares gain = a + b score, and the mean error of a line fitted without the cell's teacher
     combined           ridge regression on standardised scores, fitted without the teacher that it is applied to
 
 A score that is null (NaN here) in a cell leaves that cell out, and can't be chosen.

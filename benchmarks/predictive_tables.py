@@ -172,15 +172,14 @@ def describe_splits(splits: pl.DataFrame) -> str:
     rows = []
     for (metric, who), mine in known.group_by("metric", "continuation", maintain_order=True):
         lead = mine["incorrect"] - mine["correct"]
-        share = [
-            f"{int((lead.filter(mine['block'] == name) > 0).sum())}/{int((mine['block'] == name).sum())}"
-            for name in BLOCKS
-        ]
-        rows.append(
-            [f"`{metric}`", str(who), f"{int((lead > 0).sum())} of {len(lead)}", *share, f"{lead.median():+.3f}"]
-        )
+        counts = [_count_above(lead), *(_count_above(lead.filter(mine["block"] == name)) for name in BLOCKS)]
+        rows.append([f"`{metric}`", str(who), *counts, f"{lead.median():+.3f}"])
     head = ["metric", "who continues", "arms where incorrect is higher", *BLOCKS, "median of incorrect minus correct"]
     return markdown_table(head, sorted(rows))
+
+
+def _count_above(lead: pl.Series) -> str:
+    return f"{int((lead > 0).sum())} of {len(lead)}"
 
 
 def describe_values(values: pl.DataFrame) -> str:

@@ -51,9 +51,9 @@ def main() -> None:
     parser.add_argument("--document", type=Path, help="Markdown file whose tables are made anew")
     parser.add_argument("--figures", type=Path, help="folder to draw into (needs matplotlib)")
     options = parser.parse_args()
-    if options.out is None and not options.tables:
-        parser.error("--out is needed to run anything")
     if not options.tables:
+        if options.out is None:
+            parser.error("--out is needed to run anything")
         run_cells(options.out, options.blocks, options.seeds)
         for seed in options.seeds:
             for teacher in options.token_teachers:

@@ -123,8 +123,8 @@ def build_weigher(text: str) -> Weigher:
     if Path(text).is_dir():
         return Weigher(_by_advice(Path(text)), needs_signs=True)
     raise SpecError(
-        f"--weights '{text}': expected all, correct, incorrect, overlap, non_overlap, kl_above:QUANTILE, the folder of a "
-        "diagnosis, or one of these with @SHARE."
+        f"--weights '{text}': expected all, correct, incorrect, overlap, non_overlap, kl_above:QUANTILE, the folder of "
+        "a diagnosis, or one of these with @SHARE."
     )
 
 

@@ -120,6 +120,7 @@ def leave_answers(folder: Path, right: list[int], samples: int) -> None:
 def leave_diagnosis(folder: Path) -> None:
     """One arm with two scores, one split, and its value."""
     named = {"teacher": "expert", "objective": "reverse_kl", "low": None, "high": None, "n": 9, "reason": None}
+    nobody = {"teacher": NO_TEACHER, "objective": NO_OBJECTIVE}
     scores = [
         named | {"continuation": "expert", "score": "path_advantage", "value": 0.5},
         named | {"continuation": "student", "score": "pooled_cosine", "value": None},

@@ -125,8 +125,7 @@ def leave_diagnosis(folder: Path) -> None:
         named | {"continuation": "expert", "score": "path_advantage", "value": 0.5},
         named | {"continuation": "student", "score": "pooled_cosine", "value": None},
         named | {"continuation": None, "score": "reverse_kl", "value": 0.4},
-        named
-        | {"teacher": NO_TEACHER, "objective": NO_OBJECTIVE, "continuation": None, "score": "reverse_kl", "value": 0.0},
+        named | nobody | {"continuation": None, "score": "reverse_kl", "value": 0.0},
     ]
     folder.mkdir(parents=True)
     write_table(folder / "scores.parquet", build_table("scores", scores))

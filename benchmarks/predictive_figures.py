@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.predictive_cells import BLOCKS, CELLS, PAPERS, PRIMARY, SECOND
 from benchmarks.predictive_statistics import correlate, rank_correlation
-from benchmarks.predictive_tables import COMBINED, Evidence
+from benchmarks.predictive_tables import LESSER, Evidence
 from benchmarks.study_figures import COLOURS, STYLE, save_small
 
-SHOWN = (PRIMARY, SECOND, PAPERS, "accuracy_gain", COMBINED)
+SHOWN = (PRIMARY, SECOND, PAPERS, "accuracy_gain", LESSER)
 
 
 def draw_gains(evidence: Evidence, folder: Path) -> Path:

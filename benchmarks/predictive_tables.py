@@ -48,6 +48,8 @@ HAS_NO_ZERO += ("teacher_accuracy", "new_knowledge")
 COMBINED = "combined"
 COMBINED_FROM = (PRIMARY, SECOND, "reverse_kl", "accuracy_gain")
 RIDGE = 1.0
+LESSER = "lesser of path_advantage and pooled_cosine, teacher"
+"""Not of the design: found when the first seed was in."""
 KNOW_NOTHING = "mean of the other cells"
 
 
@@ -71,7 +73,8 @@ def weigh_evidence(tables: Mapping[str, pl.DataFrame]) -> Evidence:
     raw = {name: trained_scores(tables["scores"], name) for name in score_names(tables["scores"])}
     scores = {name: -values if name in LOWER_IS_BETTER else values for name, values in raw.items()}
     combined = predict_held_out(np.stack([scores[name] for name in COMBINED_FROM], 1), gain, teachers, ridge=RIDGE)
-    return Evidence(gains, gain, scores | {COMBINED: combined}, blocks, teachers)
+    found = {COMBINED: combined, LESSER: np.minimum(scores[PRIMARY], scores[SECOND])}
+    return Evidence(gains, gain, scores | found, blocks, teachers)
 
 
 def describe_scores(evidence: Evidence) -> str:
@@ -107,13 +110,15 @@ def _score_row(evidence: Evidence, name: str) -> list[str]:
         _number(correlate_within(score, gain, evidence.blocks)),
         _hundredths(mean_regret(score, gain, evidence.blocks, has_zero=has_zero)),
         f"{signs.promised} + {signs.warned} of {signs.of}" if has_zero else NOTHING,
-        NOTHING if name == COMBINED else _hundredths(line.slope),
+        NOTHING if line.slope is None else f"{100 * line.slope * float(np.nanstd(score)):+.1f}",
         _hundredths(error),
     ]
 
 
 def _score_title(name: str) -> str:
     score, _, who = name.partition(", ")
+    if name == LESSER:
+        return "lesser of `path_advantage` and `pooled_cosine`, teacher continues (found afterwards)"
     title = f"`{score}`" + (f", {who} continues" if who else "") + (" (low)" if score in LOWER_IS_BETTER else "")
     return f"**{title}**" if name in (PRIMARY, SECOND, PAPERS) else title
 
@@ -151,7 +156,7 @@ def describe_cells(evidence: Evidence) -> str:
 
 def describe_choices(evidence: Evidence) -> str:
     """What choosing by the main scores leads to, by block."""
-    names = (PRIMARY, SECOND, PAPERS, "accuracy_gain", "teacher_accuracy", COMBINED)
+    names = (PRIMARY, SECOND, PAPERS, "accuracy_gain", "teacher_accuracy", COMBINED, LESSER)
     rows = []
     for block, title in enumerate(BLOCKS):
         mine = np.flatnonzero(evidence.blocks == block)
@@ -200,7 +205,7 @@ def describe_state(results: Path) -> str:
     spent = read_spent(results)
     minutes = sum(row["cpu_s"] for row in spent) / 60
     kinds = ", ".join(f"{row['kind']} {row['runs']} ({row['cpu_s'] / 60:.0f} min)" for row in spent)
-    return f"{len(CELLS)} cells, {len(seeds)} whole seeds of 3. {minutes:.0f} CPU minutes: {kinds}."
+    return f"{len(CELLS)} cells, {len(seeds)} of 3 seeds whole. {minutes:.0f} CPU minutes: {kinds}."
 
 
 def describe_all(results: Path) -> dict[str, str]:

@@ -25,9 +25,9 @@ def draw_gains(evidence: Evidence, folder: Path) -> Path:
         figure = Figure(figsize=(12, 3.6), layout="constrained")
         for axes, name in zip(figure.subplots(1, len(SHOWN), sharey=True), SHOWN, strict=True):
             _scatter(axes, evidence, name)
-        first = figure.axes[0]
-        first.set_ylabel("gain by training, points")
-        first.legend(list(BLOCKS), fontsize=6.5, loc="lower right", frameon=False)
+        figure.axes[0].set_ylabel("gain by training, points")
+        lines = figure.axes[0].lines[: len(BLOCKS)]
+        figure.legend(lines, list(BLOCKS), loc="outside lower center", ncols=len(BLOCKS), frameon=False)
         return save_small(figure, folder / "predictive-gains.png")
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, patch_environment
 from pydantic import ValidationError
 
 from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, read_table, refuse_used_folder, write_json
@@ -36,6 +36,7 @@ from hydrometer.training.saving import save_model
 from hydrometer.training.setup import Workshop, build_workshop
 from hydrometer.training.sharding import read_split
 from hydrometer.training.state import Totals, TrainState
+from hydrometer.training.zero import read_zero
 from hydrometer.types import STUDENT, Task
 
 _MAY_CHANGE = RUNTIME_FIELDS | {"micro_batch", "alarms", "log_to", "save_steps"}
@@ -172,11 +173,13 @@ def _accelerate(config: TrainConfig) -> Accelerator:
         SpecError: a way of splitting the model over processes that this loop does not know.
     """
     read_split()  # told before accelerate fails in its own way
-    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    read_zero(config.max_grad_norm)
+    with patch_environment(accelerate_use_deepspeed="false"):  # which the loop uses itself, on CPUs too
+        accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
+    if accelerator.distributed_type == DistributedType.MEGATRON_LM:
         raise SpecError(
-            f"accelerate was set up for {accelerator.distributed_type.value}, which this loop does not know. Launch "
-            "with --use_fsdp --fsdp_version 2 to split the student over processes, or use hydrometer.integrations.trl."
+            "accelerate was set up for Megatron-LM, which this loop does not know. Launch with --use_fsdp "
+            "--fsdp_version 2 or --use_deepspeed to split the student over processes."
         )
     return accelerator
 

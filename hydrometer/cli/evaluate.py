@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.closing import print_report
 from hydrometer.cli.printable import printable
 from hydrometer.evaluation.config import EvaluateConfig
 
@@ -86,7 +87,7 @@ def print_evaluation(result: "Evaluation", screen: Console) -> None:
         f"\nCost: {cost['rollouts']:,} responses, {cost['generated_tokens']:,} tokens, {cost['wall_s']:.0f} s."
     )
     if result.folder is not None:
-        screen.print(Text(printable(f"Run folder: {result.folder}")), soft_wrap=True)
+        print_report(result.folder, screen)
 
 
 def _build_table(summary: Mapping[str, Any]) -> Table:

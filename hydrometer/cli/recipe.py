@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
+from hydrometer.cli.closing import print_report
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
 from hydrometer.evaluation.wording import percent
@@ -90,7 +91,7 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
     for pair in result["compare"]:
         difference = percent(pair["difference"], signed=True)
         say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
-    say(f"Folder: {folder}")
+    print_report(folder, screen)
 
 
 def _print_choice(name: str, stage: Mapping[str, Any], say: Callable[[str], None]) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hydrometer.cli.cost import told_of_cache
+from hydrometer.cli.closing import print_report, told_of_cache
 from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
@@ -53,7 +53,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
         f"\nCost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
         f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
-    screen.print(Text(printable(f"Report: {result.folder / 'report.html'}")), soft_wrap=True)
+    print_report(result.folder, screen)
 
 
 def print_plan(plan: Plan, screen: Console) -> None:

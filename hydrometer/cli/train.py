@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from hydrometer.cli.cost import told_of_cache
+from hydrometer.cli.closing import print_report, told_of_cache
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
 from hydrometer.evaluation.wording import percent
@@ -105,4 +105,5 @@ def print_training(result: "Training", screen: Console) -> None:
         f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
     kept = next(name for name in ("adapter", "model") if (result.folder / name).is_dir())
-    say(f"Trained {kept}: {result.folder / kept}")
+    screen.print(Text(printable(f"Trained {kept}: {result.folder / kept}")), soft_wrap=True)
+    print_report(result.folder, screen)

@@ -38,10 +38,17 @@ def build_plain_view(folder: Path) -> Page:
         "title": str(title),
         "sentences": list(dict.fromkeys(_sentences(summary))),
         "figures": [figure.key for figure in figures],
+        "stages": _stages(folder, summary),
         "cost": build_cost(summary, run),
         **build_settings(run, settings),
     }
     return Page(view, {"figures": {figure.key: figure.describe() for figure in figures}})
+
+
+def _stages(folder: Path, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and page of every stage of a recipe that is a run of its own; these write their pages themselves."""
+    names = [name for name in summary.get("stages") or () if name.isidentifier()]
+    return [(name, f"{name}/report.html") for name in names if (folder / name / "run.json").is_file()]
 
 
 def _figure(rows: list[list[Any]]) -> Figure:

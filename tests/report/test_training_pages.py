@@ -42,8 +42,20 @@ def test_a_training_run_has_a_page_with_its_result_alarms_and_curves(tmp_path: P
     assert curve["rows"][9] == ["run", 10, 0.5]
     assert curve["note"].endswith("Good: up.")
     assert curve["chart"]["alarms"] == [{"run": "run", "step": 20, "text": "run, step 20: repetition"}]
+    assert figures["metric-loss"]["chart"]["alarms"] == [], "its rule does not read this metric"
     assert figures["metric-new_metric"]["note"] == "A metric that this version does not know."
     assert "position bin" in figures["metric-reverse_kl_bin_0"]["note"]
+
+
+def test_an_alarm_of_an_older_version_is_on_every_curve(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run", seed=1)
+    alarm = json.loads((folder / "alarms.jsonl").read_text(encoding="utf-8"))
+    del alarm["metrics"]
+    (folder / "alarms.jsonl").write_text(json.dumps(alarm) + "\n", encoding="utf-8")
+    path = build_report(folder)
+    curves = [figure for name, figure in figures_of(path).items() if name.startswith("metric-")]
+    assert [len(curve["chart"]["alarms"]) for curve in curves] == [1] * len(curves)
+    assert "repetition not recorded 0.4" in text_of(path)
 
 
 def test_evaluations_are_means_over_questions_with_their_interval(tmp_path: Path) -> None:
@@ -95,7 +107,7 @@ def test_several_runs_lie_over_each_other(tmp_path: Path) -> None:
     folders = [write_training(tmp_path / name, seed=seed) for seed, name in enumerate(("calm", "loud"))]
     path = build_comparison(tmp_path / "comparison.html", folders, diagnoses=None)
     assert {row[0] for row in figures_of(path)["metric-loss"]["rows"]} == {"calm", "loud"}
-    assert "loud 20 repetition 0.4 (threshold 0.14)" in text_of(path)
+    assert "loud 20 repetition accuracy 0.4 (threshold 0.14)" in text_of(path)
     alike = [write_training(tmp_path / name / "run") for name in ("a", "b")]
     path = build_comparison(tmp_path / "comparison.html", alike, diagnoses=None)
     assert {row[0] for row in figures_of(path)["metric-loss"]["rows"]} == {str(folder) for folder in alike}

@@ -9,6 +9,7 @@ from hydrometer.alignment.scores import NO_DIRECTION
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
+_MOST_NAMES = 4
 SPREAD_AT = 0.5
 """Share of a score's variance between questions from which more paths of each are not worth it."""
 LIMIT = (
@@ -32,7 +33,10 @@ def name_of(line: Ranked) -> str:
 
 
 def list_names(names: Sequence[str], last: str = "and") -> str:
-    """`a`, `a and b`, `a, b and c`."""
+    """`a`, `a and b`, `a, b and c`; of more than four, three and the number of the rest."""
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} more"]
+        last = "and"
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
 
 
@@ -50,8 +54,8 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
             f"{line.p_within_epsilon:.2f} {where}. {limit}"
         )
     own = f"its own is {line.score:+.3f}" if math.isfinite(line.score) else "in what unit could not be measured"
-    rivals = ", ".join(name_of(rival) for rival in ranking.rivals)
-    tied = f" It was not told apart from {rivals}: they differ by less than that." if rivals else ""
+    rivals = [name_of(rival) for rival in ranking.rivals]
+    tied = f" It was not told apart from {list_names(rivals)}: they differ by less than that." if rivals else ""
     return (
         f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
         f"{line.p_within_epsilon:.2f}, {where}; {own}.{tied} {limit}"
@@ -130,7 +134,7 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
             f"({ranking.needed:.3g} is asked for)"
         )
     else:
-        why = f"cannot be told apart from {', '.join(name_of(rival) for rival in ranking.rivals)}"
+        why = f"cannot be told apart from {list_names([name_of(rival) for rival in ranking.rivals])}"
     return (
         f"Not separated yet: {name_of(best)} leads, but {why}. If today's scores are right it would "
         f"take {_price(more_tokens)} more generated tokens, spent on further questions, to tell."

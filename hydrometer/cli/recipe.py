@@ -14,7 +14,7 @@ from rich.text import Text
 from hydrometer.cli.closing import print_report
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
-from hydrometer.evaluation.wording import percent
+from hydrometer.evaluation.wording import percent, points
 
 _WIDTH = 60
 """Characters of a candidate that are shown."""
@@ -89,7 +89,7 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
             before, after = stage["before"]["accuracy"], stage["after"]["accuracy"]
             say(f"  {name:<14} accuracy {100 * before['value']:.1f} % -> {percent(after)}")
     for pair in result["compare"]:
-        difference = percent(pair["difference"], signed=True)
+        difference = points(pair["difference"])
         say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
     print_report(folder, screen)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydrometer.artifacts import read_json
 from hydrometer.report.figures import Figure
+from hydrometer.report.records import build_warnings
 from hydrometer.report.view import Page, build_cost, build_settings, flatten
 from hydrometer.report.words import reason_in_words
 
@@ -39,6 +40,7 @@ def build_plain_view(folder: Path) -> Page:
         "sentences": list(dict.fromkeys(_sentences(summary))),
         "figures": [figure.key for figure in figures],
         "stages": _stages(folder, summary),
+        "warnings": build_warnings(summary),
         "cost": build_cost(summary, run),
         **build_settings(run, settings),
     }

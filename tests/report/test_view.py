@@ -53,7 +53,7 @@ def test_the_view_is_plain_json_and_agrees_with_the_files(run_files: RunFiles):
     assert facts["Nodes"].endswith(f"eligible {eligible}")
     assert facts["Ranking"].startswith("Arms are ranked by their pooled cosine")
     assert view["answer"]["state"] == "recommended"
-    assert view["answer"]["arm"] == view["arms"][0]["label"]
+    assert view["answer"]["chosen"] == [view["arms"][0]["label"]]
     assert [arm["recommended"] for arm in view["arms"]] == [True, *[False] * (len(view["arms"]) - 1)]
     assert view["arms"][0]["teacher"] == "expert"
     expected = run_files.summary["ranking"][0]["score"]

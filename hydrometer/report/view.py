@@ -63,6 +63,7 @@ def build_view(files: RunFiles) -> Page:
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
         "contexts": _contexts(files.contexts),
+        "start": tokens["start"][0] if tokens["start"] else None,
         "paths": tokens["paths"],
         "left_out": tokens["left_out"],
         **build_settings(files.run, settings),

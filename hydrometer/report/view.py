@@ -23,6 +23,7 @@ from hydrometer.types import NO_TEACHER
 
 Json = dict[str, Any]
 DEFAULT_EPSILON = 0.02
+FOREIGN = "“{title}” is not shown: another version wrote it in another form. Run the diagnosis again to have it."
 MAX_SETTINGS = 250
 VALUE_CHARACTERS = 400
 
@@ -42,7 +43,8 @@ def build_view(files: RunFiles) -> Page:
     for arm in arms:
         arm["recommended"] = arm["label"] in answer["chosen"]
     tokens = build_token_view(files) | {"start": _start(arms)}
-    why = [*binned_figures(files), *build_analyses(files.summary)]
+    analyses, foreign = build_analyses(files.summary)
+    why = [*binned_figures(files), *analyses]
     figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
     view = {
         "name": files.name,
@@ -59,7 +61,7 @@ def build_view(files: RunFiles) -> Page:
         "advice": build_advice(files.summary),
         "two_candidates": _two_candidates(files),
         "tests": build_tests(files.summary.get("tests")),
-        "warnings": build_warnings(files.summary),
+        "warnings": [*build_warnings(files.summary), *(FOREIGN.format(title=title) for title in foreign)],
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
         "contexts": _contexts(files.contexts),

@@ -147,6 +147,10 @@ def test_an_evaluation_a_probe_and_a_recipe_show_their_estimates_and_sentences(t
     write_json(tmp_path / "eval" / "run.json", {"schema_version": 1, "kind": "evaluation", "cost": {"rollouts": 40}})
     summary = {
         "model": "bundled:student",
+        "task": "chain",
+        "split": "test",
+        "questions": 20,
+        "samples": 4,
         "accuracy": known,
         "pass_at": {"2": unknown},
         "reading": "It is right half the time.",
@@ -156,8 +160,20 @@ def test_an_evaluation_a_probe_and_a_recipe_show_their_estimates_and_sentences(t
     assert "Evaluation: bundled:student" in text_of(path)
     assert "It is right half the time." in text_of(path)
     rows = figures_of(path)["estimates"]["rows"]
-    assert rows[0] == ["accuracy", "all", 0.5, 0.4, 0.6, 20, "share", None]
-    assert rows[1][:3] == ["pass@2", "all", None]
+    assert rows[0] == ["accuracy", "bundled:student", 0.5, 0.4, 0.6, 20, "share", None]
+    assert rows[1][:3] == ["pass@2", "bundled:student", None] and rows[1][6] == "share"
+    assert "Right: bundled:student in 50 % [40 %, 60 %] of 4 responses to each of 20 questions of chain" in text_of(
+        path
+    )
+    difference = dict(known, value=-0.1, low=-0.3, high=0.1)
+    against = {"against": {"model": "b", "accuracy": known}, "comparison": {"difference": difference}}
+    write_json(tmp_path / "eval" / "summary.json", summary | against | {"warnings": ["Look twice."]})
+    text = text_of(build_report(tmp_path / "eval"))
+    assert "and b in 50 % [40 %, 60 %] of 4 responses" in text
+    assert "The first minus the second, paired by question: −10 points [−30 points, +10 points]." in text
+    assert "Warnings Look twice." in text
+    measures = {(row[0], row[1]) for row in figures_of(path)["estimates"]["rows"]}
+    assert {("accuracy", "bundled:student"), ("accuracy", "b"), ("difference", "comparison")} <= measures
     stages = {"imitated": {"after": {"accuracy": known, "response_tokens": dict(known, value=34.0)}}}
     recipe = {"recipe": "cold_start", "summary": "Imitate, then distil.", "options": {"steps": 3}, "stages": stages}
     write_json(tmp_path / "recipe" / "summary.json", recipe)

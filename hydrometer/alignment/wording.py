@@ -67,9 +67,9 @@ def teacher_sentence(ranking: Ranking, epsilon: float, continuation: str, more_t
     best = ranking.lines[0]
     assert best.arm is not None
     objectives = objectives_of(ranking.own)
-    untold = (
-        f"{list_names(objectives)} are not told apart: take either" if len(objectives) > 1 else f"{objectives[0]} leads"
-    )
+    untold = f"{objectives[0]} leads"
+    if len(objectives) > 1:
+        untold = f"{list_names(objectives)} are not told apart: take {'either' if len(objectives) == 2 else 'any'}"
     return (
         f"The teacher is decided, its objective is not: the best arm of {best.arm.teacher} is within {epsilon:g} of "
         f"the best pooled cosine with probability {ranking.p_teacher:.2f}, {_where(ranking)}. Of its objectives "

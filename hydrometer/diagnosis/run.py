@@ -43,7 +43,7 @@ from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables, pack_rollouts
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
-from hydrometer.report import build_report
+from hydrometer.report import end_with_report
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
@@ -153,6 +153,7 @@ def run_diagnosis(
                 _write_run(folder, described, status, rounds.cost)
             raise
         rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
+        end_with_report(out, progress.note)
         progress.advance(1)
     speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
     if not eligible_nodes and not speaks:
@@ -197,7 +198,6 @@ def _write_results(
     write_table(folder.path / "advice.parquet", build_table("advice", advice))
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
-    build_report(folder.path)
     return summary, eligible_nodes
 
 

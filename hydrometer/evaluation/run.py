@@ -31,6 +31,7 @@ from hydrometer.evaluation.setup import AGAINST, Examination, build_examination
 from hydrometer.evaluation.statistics import Estimate
 from hydrometer.evaluation.summary import describe_comparison, describe_model, describe_warnings
 from hydrometer.models import CausalModel, torch_threads
+from hydrometer.report import end_with_report
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
@@ -147,6 +148,8 @@ def run_evaluation(examination: Examination, out: Path | None, *, resume: bool, 
                 _write_run(folder, identity, status, rounds.cost)
             raise
         _write_run(folder, identity, "done", rounds.cost)
+        if folder is not None:
+            end_with_report(folder.path, progress.note)
     _refuse_broken_verifier(responses)
     return result
 

@@ -35,6 +35,7 @@ from hydrometer.probes.prefix import probe_prefix
 from hydrometer.probes.responses import Sitting, find_failures, tabulate
 from hydrometer.probes.setup import Bench, build_bench
 from hydrometer.probes.showing import describe_skips
+from hydrometer.report import end_with_report
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
@@ -140,6 +141,8 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
                 progress.note(f"{bench.task.name} has {bench.available} questions in the split '{config.split}'.")
             findings = _PROBES[bench.kind](Sitting(bench, rounds, progress))
             result = _conclude(bench, findings, rounds.cost, folder)
+        if folder is not None:
+            end_with_report(folder.path, progress.note)
     failures = find_failures(findings.written)
     if failures and len(failures) == len(findings.written):
         raise VerifierError(explain_all_failed(failures))

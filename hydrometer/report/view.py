@@ -23,6 +23,7 @@ from hydrometer.types import NO_TEACHER
 
 Json = dict[str, Any]
 DEFAULT_EPSILON = 0.02
+FOREIGN = "“{title}” is not shown: another version wrote it in another form. Run the diagnosis again to have it."
 MAX_SETTINGS = 250
 VALUE_CHARACTERS = 400
 
@@ -40,9 +41,10 @@ def build_view(files: RunFiles) -> Page:
     settings = flatten(files.run.get("config") or {})
     answer = build_answer(files.summary, arms)
     for arm in arms:
-        arm["recommended"] = answer["state"] == "recommended" and arm["label"] == answer["arm"]
+        arm["recommended"] = arm["label"] in answer["chosen"]
     tokens = build_token_view(files) | {"start": _start(arms)}
-    why = [*binned_figures(files), *build_analyses(files.summary)]
+    analyses, foreign = build_analyses(files.summary)
+    why = [*binned_figures(files), *analyses]
     figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
     view = {
         "name": files.name,
@@ -59,10 +61,11 @@ def build_view(files: RunFiles) -> Page:
         "advice": build_advice(files.summary),
         "two_candidates": _two_candidates(files),
         "tests": build_tests(files.summary.get("tests")),
-        "warnings": build_warnings(files.summary),
+        "warnings": [*build_warnings(files.summary), *(FOREIGN.format(title=title) for title in foreign)],
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
         "contexts": _contexts(files.contexts),
+        "start": tokens["start"][0] if tokens["start"] else None,
         "paths": tokens["paths"],
         "left_out": tokens["left_out"],
         **build_settings(files.run, settings),
@@ -91,7 +94,10 @@ def shown_table(table: Table) -> Json:
 
 
 def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
-    """State (`recommended`, `open`, `nothing`), headline, and the sentence below it where the run has one."""
+    """State (`recommended`, `teacher`, `open`, `nothing`), headline, sentence, and the labels of the chosen arms.
+
+    In the state `teacher` one teacher is chosen with several of its objectives, which were not told apart.
+    """
     recommendation = summary.get("recommendation") or {}
     ranked = [arm for arm in arms if arm["place"] is not None and not arm["looks_ahead"]]
     if recommendation.get("teacher"):
@@ -99,7 +105,7 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
         return {
             "state": "recommended",
             "headline": f"Do without: {NO_TEACHER}" if key[0] == NO_TEACHER else f"Train with {arm_label(key)}",
-            "arm": arm_label(key),
+            "chosen": [arm_label(key)],
             "text": recommendation.get("sentence") or "",
             "probability": recommendation.get("probability"),
         }
@@ -107,11 +113,23 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
     teaching = [arm for arm in ranked if not arm["no_teacher"]]
     if all(arm["ranking_score"] is None and arm["p_within_epsilon"] is None for arm in teaching):
         reasons = sorted({arm["ranking_reason"] for arm in ranked if arm["ranking_reason"] and not arm["no_teacher"]})
-        return {"state": "nothing", "headline": "No arm could be scored", "text": verdict, "reasons": reasons}
+        headline = "No arm could be scored"
+        return {"state": "nothing", "headline": headline, "text": verdict, "reasons": reasons, "chosen": []}
+    leading = summary.get("leading_teacher") or {}
+    objectives = " or ".join(leading.get("objectives") or [])
+    if leading.get("is_decided"):
+        return {
+            "state": "teacher",
+            "headline": f"Train with {leading['teacher']}, {objectives}",
+            "chosen": [arm_label(arm_key(leading | {"objective": name})) for name in leading["objectives"]],
+            "text": verdict,
+            "probability": leading["probability"],
+        }
     front = ranked[0]
     return {
         "state": "open",
-        "headline": "Not separated yet",
+        "headline": "Not separated yet" + (f"; in front: {leading['teacher']}, {objectives}" if leading else ""),
+        "chosen": [],
         "text": verdict,
         "front": front["label"],
         "probability": front["p_within_epsilon"],

@@ -21,6 +21,7 @@ from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import DiskError, SpecError, TrainingError
 from hydrometer.evaluation.summary import describe_comparison, describe_model
 from hydrometer.models import torch_threads
+from hydrometer.report import end_with_report
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable, uninterrupted
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
@@ -143,6 +144,7 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
         finally:
             keeper.close()
         _write_run(folder, identity, "done", state)
+        end_with_report(out, progress.note)
     return Training(out, summary)
 
 

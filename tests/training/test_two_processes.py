@@ -67,7 +67,7 @@ def test_two_processes_resume_with_the_same_alarms(splits: bool, tmp_path: Path)
     """Both know the history, so that an alarm that stops the run stops both."""
     stop = (
         "from hydrometer.dynamics import Alarm\n"
-        "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, 'm', 'c')]"
+        "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, (), 'm', 'c')]"
         " if len(history) == 3 else []"
     )
     assert [code for code, _ in run_two(tmp_path / "run", launch=LAUNCH[splits], steps=2)] == [0, 0]

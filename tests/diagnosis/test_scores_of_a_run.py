@@ -75,17 +75,17 @@ def flooded(run: Diagnosis, name: str) -> pl.DataFrame:
 
 
 def test_planted_mistakes_move_the_path_sum_away_from_the_difference(run: Diagnosis) -> None:
-    right = check_identity(tables_of(run), ["towards"])[0]
-    gap = abs(right["measured"]["value"] - right["difference"]["value"])
-    assert gap < 0.08
-    by_ancestors = check_identity(tables_of(run, candidates=flooded(run, "towards")), ["towards"])[0]
-    assert abs(by_ancestors["measured"]["value"] - by_ancestors["difference"]["value"]) > gap + 0.05
+    def measured(**changed: pl.DataFrame) -> float:
+        return check_identity(tables_of(run, **changed), ["towards"])[0]["measured"]["value"]
+
+    right = measured()
+    difference = check_identity(tables_of(run), ["towards"])[0]["difference"]["value"]
+    assert abs(right - difference) < 0.1
+    assert abs(measured(candidates=flooded(run, "towards")) - right) > 0.03
     p = pl.col("student_logprob").exp() ** 0.4
-    at_another = run.table("candidates").with_columns(
-        student_logprob=(p / p.sum().over(*OF_NODES, "continuation")).log()
-    )
-    by_temperature = check_identity(tables_of(run, candidates=at_another), ["towards"])[0]
-    assert abs(by_temperature["measured"]["value"] - by_temperature["difference"]["value"]) > gap + 0.05
+    p = p / p.sum().over(*OF_NODES, "continuation")
+    at_another = run.table("candidates").with_columns(student_logprob=p.log())
+    assert abs(measured(candidates=at_another) - right) > 0.1
 
 
 def score(run: Diagnosis, name: str, teacher: str, who: str | None, objective: str = "reverse_kl") -> dict[str, Any]:

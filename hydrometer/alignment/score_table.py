@@ -84,8 +84,8 @@ def _pooled(sums: Sums) -> Values:
 def with_harm(
     score: Callable[[Sums], Values], size: Callable[[Sums], Values], length: str = "norm"
 ) -> Callable[[Sums], Values]:
-    """M score - (1 - m) size."""
-    share = _ratio("measured_norm", "norm")
+    """The measured share m of a length (`norm` of the direction, `gap` of q - p): m score - (1 - m) size."""
+    share = _ratio(f"measured_{length}", length)
 
     def statistic(sums: Sums) -> Values:
         measured = np.clip(share(sums), 0.0, 1.0)

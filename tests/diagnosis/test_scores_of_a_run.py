@@ -11,7 +11,10 @@ import pytest
 from scripted_worlds import TINY, LetterTask, build_planted, build_student, run_world
 
 import hydrometer.diagnosis.run as run_module
+from hydrometer.alignment.choice import ObjectiveInfo
 from hydrometer.alignment.identity import Worlds, check_identity
+from hydrometer.alignment.score_table import alignment_scores
+from hydrometer.alignment.study import build_study
 from hydrometer.artifacts import write_text
 from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.evaluation.statistics import pass_at
@@ -97,7 +100,13 @@ def score(run: Diagnosis, name: str, teacher: str, who: str | None, objective: s
 
 @pytest.mark.parametrize("who", ["student", "towards"])
 def test_scores_by_plain_loops(run: Diagnosis, who: str) -> None:
+    """Over the first two positions only, so that much is left unmeasured."""
     teacher = "towards"
+    candidates = run.table("candidates").with_columns(kept=pl.col("kept") & (pl.col("position") < 2))
+    info = {"reverse_kl": ObjectiveInfo("reverse_kl")}
+    study = build_study(who, run.table("nodes"), candidates, run.table("teacher_scores"), info)
+    rows = alignment_scores(study, run.table("nodes"), run.table("token_scores"), run.table("questions"))
+    found = {row["score"]: row["value"] for row in rows if row["teacher"] == teacher}
     said = {
         tuple(row[k] for k in (*OF_NODES, "token_id")): row
         for row in run.table("teacher_scores").filter(teacher=teacher).iter_rows(named=True)
@@ -107,7 +116,7 @@ def test_scores_by_plain_loops(run: Diagnosis, who: str) -> None:
         for row in run.table("token_scores").filter(teacher=teacher, objective="reverse_kl").iter_rows(named=True)
     }
     nodes: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for row in run.table("candidates").filter("kept", continuation=who).iter_rows(named=True):
+    for row in candidates.filter("kept", continuation=who).iter_rows(named=True):
         nodes[tuple(row[k] for k in OF_NODES)].append(row)
     measured = {key: rows for key, rows in nodes.items() if len(rows) >= 2}
     paths = QUESTIONS * PATHS
@@ -123,22 +132,31 @@ def test_scores_by_plain_loops(run: Diagnosis, who: str) -> None:
         mean = sum(a * f for a, f in zip(p, field, strict=True)) / sum(p)
         effect = sum(a * (f - mean) * c for a, f, c in zip(p, field, s, strict=True))
         tilt, size = tilt + effect, size + abs(effect)
-    assert score(run, "mean_advantage", teacher, who)["value"] == pytest.approx(np.mean(advantages))
-    assert score(run, "path_advantage", teacher, who)["value"] == pytest.approx(path_sum / paths)
-    assert score(run, "path_direction", teacher, who)["value"] == pytest.approx(tilt / paths)
+    assert found["mean_advantage"] == pytest.approx(np.mean(advantages))
+    assert found["path_advantage"] == pytest.approx(path_sum / paths)
+    assert found["path_direction"] == pytest.approx(tilt / paths)
     shares = [sum(lengths[key][i] for key in measured) / sum(one[i] for one in lengths.values()) for i in (0, 1)]
+    assert max(shares) < 0.9
     rate = run.table("questions")["success_rate"].mean()
-    harmed = score(run, "path_direction_with_harm", teacher, who)["value"]
-    assert harmed == pytest.approx((shares[0] * tilt - (1 - shares[0]) * size) / paths)
-    harmed = score(run, "path_advantage_with_harm", teacher, who)["value"]
-    assert harmed == pytest.approx(shares[1] * path_sum / paths - (1 - shares[1]) * rate)
+    harmed = (shares[0] * tilt - (1 - shares[0]) * size) / paths
+    assert found["path_direction_with_harm"] == pytest.approx(harmed)
+    lost = (1 - shares[1]) * rate
+    assert found["path_advantage_with_harm"] == pytest.approx(shares[1] * path_sum / paths - lost)
+    lost *= paths / len(measured)
+    assert found["mean_advantage_with_harm"] == pytest.approx(shares[1] * np.mean(advantages) - lost)
+    cosine = found["pooled_cosine"]
+    assert found["pooled_cosine_with_harm"] == pytest.approx(shares[0] * cosine - (1 - shares[0]))
+
+
+@pytest.mark.parametrize("who", ["student", "towards"])
+def test_scores_that_the_summary_has_too_are_the_same_there(run: Diagnosis, who: str) -> None:
     arm = next(
         arm for arm in run.summary["arms"]
-        if (arm["teacher"], arm["objective"], arm["continuation"]) == (teacher, "reverse_kl", who)
+        if (arm["teacher"], arm["objective"], arm["continuation"]) == ("towards", "reverse_kl", who)
     )  # fmt: skip
-    for name in ("pooled_cosine", "mean_signal"):
+    for name in ("pooled_cosine", "mean_signal", "mean_advantage"):
         entry = arm["scores"]["all"][name]
-        row = score(run, name, teacher, who)
+        row = score(run, name, "towards", who)
         assert row["value"] == pytest.approx(entry["value"])
         assert [row["low"], row["high"]] == pytest.approx(entry["intervals"]["questions"])
         assert row["n"] == entry["n_questions"]

@@ -63,7 +63,7 @@ def build_view(files: RunFiles) -> Page:
         "warnings": build_warnings(files.summary),
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
-        "values": build_values(files.summary),
+        "worth": build_values(files.summary),
         "contexts": _contexts(files.contexts),
         "paths": tokens["paths"],
         "left_out": tokens["left_out"],

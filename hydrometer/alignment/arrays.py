@@ -16,6 +16,8 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float
 
+from hydrometer.types import STUDENT
+
 NODE_KEYS = ("question_id", "rollout_id", "position", "continuation")
 CANDIDATE_KEYS = ("question_id", "rollout_id", "position", "token_id")
 FIELD_PREFIX = "field:"
@@ -155,6 +157,12 @@ def pack_nodes(candidates: pl.DataFrame, *, min_kept: int = MIN_KEPT) -> KeptNod
         rates_b=padded(_share(slots["successes_b"], slots["visits_b"])),
         variances=padded(_floats(slots["success_variance"])),
     )
+
+
+def teachers_under(continuation: str, teacher_scores: pl.DataFrame) -> tuple[str, ...]:
+    """Whose arms have success rates where this model continues: everyone's under the student, else its own."""
+    teachers = teacher_scores["teacher"].unique().sort().to_list()
+    return tuple(teachers) if continuation == STUDENT else tuple(name for name in teachers if name == continuation)
 
 
 def pack_fields(

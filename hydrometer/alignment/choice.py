@@ -164,6 +164,8 @@ class Evidence(NamedTuple):
     """Whether |g|^2 was measured by itself, at other nodes than the inner products."""
     question_shares: Float[np.ndarray, " arm"] | None = None
     """Of the variance of each arm's inner product: what lies between questions (see `outcomes`)."""
+    questions: tuple[str, ...] = ()
+    """Of `sums`; needed where evidence is joined."""
 
 
 def gather_evidence(
@@ -197,6 +199,7 @@ def gather_evidence(
     return Evidence(
         ranked=tuple(ranked),
         sums=chosen[has_nodes],
+        questions=tuple(name for name, has_node in zip(labels.questions, has_nodes, strict=True) if has_node),
         n_nodes=int(is_shared.sum()),
         lost_nodes=int(is_used.sum() - is_shared.sum()),
         lost_questions=len(np.unique(labels.question[is_used])) - int(has_nodes.sum()),

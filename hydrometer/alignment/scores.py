@@ -27,6 +27,7 @@ from hydrometer.alignment.arrays import (
     pack_fields,
     pack_nodes,
     spread,
+    teachers_under,
 )
 from hydrometer.alignment.nodes import EQUAL_RATES
 
@@ -137,17 +138,19 @@ def compute_alignment(
         token_scores: full-vocabulary quantities per path x position x teacher x objective.
         objectives: names, in the order of no consequence.
     """
-    kept = pack_nodes(candidates)
-    teachers = teacher_scores["teacher"].unique().sort().to_list()
-    packed = pack_fields(kept, teacher_scores, teachers, objectives)
-    scores = compute_arm_scores(kept, packed)
-    blocks = [
-        _arm_rows(
-            kept, scores, (t, o), token_scores.filter(teacher=teacher, objective=objective), packed.fields[t, o]
-        ).with_columns(pl.lit(teacher).alias("teacher"), pl.lit(objective).alias("objective"))
-        for t, teacher in enumerate(teachers)
-        for o, objective in enumerate(objectives)
-    ]
+    blocks = []
+    for continuation in candidates["continuation"].unique().sort().to_list():
+        kept = pack_nodes(candidates.filter(continuation=continuation))
+        teachers = teachers_under(continuation, teacher_scores)
+        packed = pack_fields(kept, teacher_scores, teachers, objectives)
+        scores = compute_arm_scores(kept, packed)
+        blocks += [
+            _arm_rows(
+                kept, scores, (t, o), token_scores.filter(teacher=teacher, objective=objective), packed.fields[t, o]
+            ).with_columns(pl.lit(teacher).alias("teacher"), pl.lit(objective).alias("objective"))
+            for t, teacher in enumerate(teachers)
+            for o, objective in enumerate(objectives)
+        ]
     if not blocks:
         return pl.DataFrame(schema=ALIGNMENT_SCHEMA)
     return _with_paths(pl.concat(blocks), nodes)

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float
 
-from hydrometer.alignment.arrays import KeptNodes, TeacherFields, pack_fields, pack_nodes
+from hydrometer.alignment.arrays import KeptNodes, TeacherFields, pack_fields, pack_nodes, teachers_under
 from hydrometer.alignment.choice import Arm, ObjectiveInfo, merge_arms
 from hydrometer.alignment.contributions import (
     HalfScores,
@@ -38,6 +38,17 @@ class Study:
     arms: tuple[Arm, ...]
 
 
+def build_studies(
+    nodes: pl.DataFrame,
+    candidates: pl.DataFrame,
+    teacher_scores: pl.DataFrame,
+    objectives: Mapping[str, ObjectiveInfo],
+) -> tuple[Study, ...]:
+    """One study per continuation that has a candidate, by name."""
+    names = candidates["continuation"].unique().sort().to_list()
+    return tuple(build_study(name, nodes, candidates, teacher_scores, objectives) for name in names)
+
+
 def build_study(
     continuation: str,
     nodes: pl.DataFrame,
@@ -45,9 +56,9 @@ def build_study(
     teacher_scores: pl.DataFrame,
     objectives: Mapping[str, ObjectiveInfo],
 ) -> Study:
-    """Pack the tables of one continuation and score every arm at every node."""
+    """Pack the tables of one continuation and score every arm at every node; under a teacher only its own arms."""
     kept = pack_nodes(candidates.filter(pl.col("continuation") == continuation))
-    teachers = tuple(teacher_scores["teacher"].unique().sort().to_list())
+    teachers = teachers_under(continuation, teacher_scores)
     fields = pack_fields(kept, teacher_scores, teachers, list(objectives))
     scores = compute_arm_scores(kept, fields)
     half_a = compute_half_scores(kept, scores, kept.rates_a)

@@ -11,27 +11,21 @@ float is finite, or null with a reason beside it.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import polars as pl
 
 from hydrometer.alignment.analyses import RunTables, analyse, two_candidate_share
 from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
 from hydrometer.alignment.arrays import SAMPLED_FIELDS, has_distinct_rates
-from hydrometer.alignment.choice import (
-    NO_OBJECTIVE,
-    ObjectiveInfo,
-    Ranked,
-    Ranking,
-    gather_evidence,
-    rank_arms,
-)
+from hydrometer.alignment.choice import NO_OBJECTIVE, ObjectiveInfo, Ranked, Ranking
 from hydrometer.alignment.entries import finite
 from hydrometer.alignment.families import run_families
-from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
+from hydrometer.alignment.joint import TEACHERS, continuation_of, rank_continuations
+from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
-from hydrometer.alignment.study import Study, build_study
+from hydrometer.alignment.study import Study, build_studies
 from hydrometer.alignment.wording import (
     BY_OUTCOMES,
+    LITTLE_MEASURED,
     LOOKED_BEFORE,
     MEASURED_AT,
     measurement_warnings,
@@ -64,6 +58,7 @@ def summarise(
     needed: float = RECOMMEND_AT,
     warnings: Sequence[str] = (),
     seed: int = 0,
+    studies: Sequence[Study] | None = None,
 ) -> dict[str, Any]:
     """Everything `summary.json` says about a diagnosis.
 
@@ -86,23 +81,21 @@ def summarise(
             `looks`).
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
+        studies: from `build_studies` on these tables, where the caller has a use for them too.
     """
-    names = candidates["continuation"].unique().sort().to_list()
-    studies = [build_study(name, nodes, candidates, teacher_scores, objectives) for name in names]
+    studies = build_studies(nodes, candidates, teacher_scores, objectives) if studies is None else studies
     scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
-    rankings = {
-        study.continuation: rank_study(study, scored, epsilon=epsilon, needed=needed, seed=seed) for study in studies
-    }
+    rankings = rank_continuations(studies, scored, epsilon=epsilon, needed=needed, seed=seed)
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
+    for name, ranking in rankings.items():
+        summary["ranking"] += [_ranking_entry(line, name) for line in ranking.lines]
     tables = RunTables(nodes, teacher_scores, token_scores, alignment, rollouts)
     analyses: dict[str, Any] = {"two_candidate_share": {}}
     notes = [*warnings, *([BY_OUTCOMES] if by_outcomes else [])]
     notes += [LOOKED_BEFORE.format(level=needed)] if needed > RECOMMEND_AT else []
     for study in studies:
-        ranking = rankings[study.continuation]
         shares = measured_shares(token_scores, study.kept, nodes)
         summary["arms"] += arm_entries(study, shares, visit_log, seed, confidence=needed)
-        summary["ranking"] += [_ranking_entry(line, study.continuation) for line in ranking.lines]
         summary["tests"] += [
             row | {"continuation": study.continuation}
             for row in run_families(study.arms, study.sums, study.teachers, controls)
@@ -112,8 +105,11 @@ def summarise(
         for name, rows in found.lists.items():
             analyses[name] = analyses.get(name, []) + rows
         analyses["two_candidate_share"][study.continuation] = two_candidate_share(study.kept)
-        notes += _warnings(study, ranking, shares)
-    primary = STUDENT if STUDENT in rankings else next(iter(rankings), None)
+        if study.continuation == STUDENT:
+            notes += _warnings(study, rankings[STUDENT], shares)
+        else:
+            notes += [LITTLE_MEASURED.format(arm=arm) for arm in _barely_measured(study, shares)]
+    primary = next(iter(rankings), None)
     summary |= _verdict(rankings[primary], primary, epsilon, cost) if primary else _NO_VERDICT
     return summary | {
         "ranked_by": "outcomes" if by_outcomes else "branches",
@@ -131,20 +127,11 @@ _NO_VERDICT = {
 }
 
 
-def rank_study(study: Study, scored: ScoredPaths | None, *, epsilon: float, needed: float, seed: int) -> Ranking:
-    """The ranking of one continuation, as its summary will have it; by outcomes where `scored` paths are given."""
-    if scored is None:
-        evidence = gather_evidence(study.arms, study.scores, study.terms, study.labels)
-    else:
-        evidence = outcome_evidence(study, scored)
-    return rank_arms(evidence, epsilon=epsilon, rng=np.random.default_rng(seed), needed=needed)
-
-
-def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
+def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
     return {
         "teacher": line.arm.teacher if line.arm else NO_TEACHER,
         "objective": line.arm.objective if line.arm else NO_OBJECTIVE,
-        "continuation": continuation,
+        "continuation": continuation_of(line.arm.teacher if line.arm else None, ranking),
         "score": finite(line.score),
         "interval": line.interval,
         "p_within_epsilon": finite(line.p_within_epsilon),
@@ -152,13 +139,13 @@ def _ranking_entry(line: Ranked, continuation: str) -> dict[str, Any]:
     }
 
 
-def _verdict(ranking: Ranking, continuation: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
+def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
     spent = int(cost.get("generated_tokens", 0))
     leading = _leading_teacher(ranking, continuation, spent)
     if sure := ranking.recommended:
-        sentence = recommendation_sentence(sure, ranking, epsilon, continuation)
-        entry = _ranking_entry(sure, continuation)
+        entry = _ranking_entry(sure, name)
+        sentence = recommendation_sentence(sure, ranking, epsilon, _who_continues(entry["continuation"]))
         chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
         chosen |= {"probability": sure.p_within_epsilon, "sentence": sentence}
         chosen["not_told_apart_from"] = [name_of(rival) for rival in ranking.rivals]
@@ -186,18 +173,26 @@ def _leading_teacher(ranking: Ranking, continuation: str, spent: int) -> dict[st
     }
 
 
-def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[str]:
-    low = [
-        f"{arm.teacher} with {arm.objective} (measured share {share:.0%})"
+def _who_continues(continuation: str) -> str:
+    return "each teacher" if continuation == TEACHERS else continuation
+
+
+def _barely_measured(study: Study, shares: MeasuredShares) -> list[str]:
+    by_teacher = "" if study.continuation == STUDENT else f", continued by {study.continuation}"
+    return [
+        f"{arm.teacher} with {arm.objective}{by_teacher} (measured share {share:.0%})"
         for arm in study.arms
         if (share := shares.get((arm.teacher, arm.objective))) is not None and share < MEASURED_AT
     ]
+
+
+def _warnings(study: Study, ranking: Ranking, shares: MeasuredShares) -> list[str]:
     return measurement_warnings(
         n_questions=len(study.labels.questions),
         n_eligible=int(has_distinct_rates(study.kept).sum()),
         two_candidate_share=two_candidate_share(study.kept),
         median_visits=median_visits(study.kept),
         ranking=ranking,
-        low_measured=low,
+        low_measured=_barely_measured(study, shares),
         sampled_fields=sorted({arm.objective for arm in study.arms} & SAMPLED_FIELDS),
     )

@@ -24,6 +24,7 @@ LOOKED_BEFORE = (
     "The run may have stopped at any of its looks: probabilities and intervals over questions are taken at "
     "{level:.1%}, so that those of all looks together hold in 95 %."
 )
+LITTLE_MEASURED = "{arm}: most of what this objective would change lies at tokens or positions that were not measured."
 TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
 
 
@@ -193,9 +194,7 @@ def measurement_warnings(
             "the noise of both taken out; the other scores of this objective have not."
         )
     for name in low_measured:
-        said.append(
-            f"{name}: most of what this objective would change lies at tokens or positions that were not measured."
-        )
+        said.append(LITTLE_MEASURED.format(arm=name))
     if ranking.lost_nodes:
         said.append(
             f"The ranking leaves out {ranking.lost_nodes} nodes and {ranking.lost_questions} questions that not every "

@@ -12,7 +12,7 @@ from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
 from hydrometer.diagnosis.run import Diagnosis
-from hydrometer.types import NO_TEACHER
+from hydrometer.types import NO_TEACHER, STUDENT
 
 _FEWEST_ARMS, _MOST_ARMS = 4, 12
 """Lines of the ranking, `no teacher` among them."""
@@ -70,6 +70,9 @@ def print_plan(plan: Plan, screen: Console) -> None:
         f"Measured on {plan.probed_rollouts} rollouts of {plan.probed_questions} questions just now; branches pass "
         "later nodes too, so the true number is usually lower."
     )
+    if list(plan.continued_by) != [STUDENT]:
+        parts = ", ".join(f"{count:,} by {name}" for name, count in plan.continued_by.items())
+        screen.print(f"Of these rollouts are continued after a forced token, or from a teacher's prompt: {parts}.")
 
 
 def _ranking_table(summary: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], width: int) -> Table:

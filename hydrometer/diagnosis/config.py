@@ -80,6 +80,9 @@ class MeasuringOptions(OptionGroup):
     allocation: Literal["fixed", "windowed", "on_policy", "choose", "map"] = "fixed"
     """Which branches are sampled: a fixed number of visits per candidate, depth windows by priority, none (the default
     with --rollouts-from), those that rank teachers at the least cost, or those that find the tokens that matter."""
+    continuation: Literal["student", "teacher", "both"] = "student"
+    """Who continues a response after a forced token: the student, every teacher for its own arms (from its own prompt,
+    at the student's temperature; paid for each of them), or both."""
     visits: int = Field(default=20, ge=2)
     """Visits per candidate at which it is left alone (choose: 8; map: 40, where it surely matters)."""
     nodes_per_question: int = Field(default=1, ge=1)

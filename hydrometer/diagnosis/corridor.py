@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hydrometer.alignment.choice import RECOMMEND_AT
 from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
+from hydrometer.diagnosis.branching import order_rollout, sample_branches
 from hydrometer.diagnosis.chosen_nodes import choose_for_length, choose_nodes
 from hydrometer.diagnosis.context_rounds import build_contexts
 from hydrometer.diagnosis.given.states import compare_verdicts, take_given
@@ -25,18 +25,12 @@ from hydrometer.diagnosis.pilot import QuestionSource
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
-from hydrometer.runs.drawing import draw, draw_in_rounds
+from hydrometer.runs.drawing import draw_in_rounds
 from hydrometer.runs.progress import Progress
-from hydrometer.runs.rollouts import Order
-from hydrometer.runs.rounds import Record, Rounds, round_size
+from hydrometer.runs.rounds import Record, Rounds
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import PathScores, score_paths
 from hydrometer.types import Rollout, RolloutKind
-
-_FEWEST_BRANCHES = 64
-"""Branches of one question that are sampled together: every batch computes the prefixes of its questions anew."""
-_BUDGETED_ROUND = 128
-"""Branches between two looks at the budget. No other number may depend on it: a larger one goes on with the run."""
 
 
 def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Measurement:
@@ -81,8 +75,8 @@ def _measure_questions(
     build_contexts(instruments, rounds, progress, states)
     _score_paths(instruments, rounds, progress, states)
     for state in states:
-        state.grow_tree()
-    _sample_branches(instruments, rounds, progress, found, states)
+        state.grow_trees(instruments.asked(state), instruments.config.candidate_threshold)
+    sample_branches(instruments, rounds, progress, found, states)
     score_rewards(instruments, rounds, progress, states)
     sample_in_context(instruments, rounds, progress, states)
 
@@ -91,7 +85,7 @@ def _sample_on_policy(
     instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]
 ) -> None:
     orders = [
-        _order(instruments, state, kind)
+        order_rollout(instruments, state, kind)
         for state in states
         for kind, count in wanted_rollouts(instruments).items()
         for _ in range(count)
@@ -120,21 +114,6 @@ def wanted_rollouts(instruments: Instruments) -> dict[RolloutKind, int]:
     if instruments.needs_demos:
         wanted["demo"] = config.demos
     return wanted
-
-
-def _order(
-    instruments: Instruments,
-    state: QuestionState,
-    kind: RolloutKind,
-    prefix_ids: tuple[int, ...] = (),
-    parent: int | None = None,
-) -> Order:
-    rollout_id = state.next_rollout_id
-    state.next_rollout_id += 1
-    seed = rollout_seed(instruments.config.seed, state.question.question_id, rollout_id)
-    return Order(
-        state.question, state.prompt_ids, rollout_id, kind, seed, prefix_ids, parent, is_thinking=state.is_thinking
-    )
 
 
 def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, states: Sequence[QuestionState]) -> None:
@@ -183,58 +162,3 @@ def _score(instruments: Instruments, state: QuestionState, paths: Sequence[Rollo
     )
     scored = sum(len(path.token_ids) for path in paths) * (1 + len(views))
     return {"scored_tokens": scored, "arrays": [encode_arrays(found.arrays()) for found in scores]}
-
-
-def _sample_branches(
-    instruments: Instruments,
-    rounds: Rounds,
-    progress: Progress,
-    found: Measurement,
-    states: Sequence[QuestionState],
-) -> None:
-    """Branch until the allocation asks for no more, or the budget ends before it does."""
-    allocation, budget = instruments.allocation, instruments.budget
-    size = round_size(instruments.student, instruments.config.max_response_tokens)
-    if budget is not None:
-        size = min(size, _BUDGETED_ROUND)
-    by_question = {state.question.question_id: state for state in states}
-    done = 0
-    progress.stage("branches", sum(_planned(instruments, state) for state in states))
-    waiting = list(states)
-    while waiting:
-        if budget is not None and budget.is_spent(rounds.cost):
-            found.is_budget_spent = any(plans_more(instruments, state) for state in waiting)
-            return
-        share = max(_FEWEST_BRANCHES, size // len(waiting))
-        orders: list[Order] = []
-        served, left_for_later = [], []
-        for state in waiting:
-            if len(orders) >= size:
-                left_for_later.append(state)
-                continue
-            assert state.listed is not None
-            branches = allocation.next_round(state.tree, state.listed, limit=share)
-            for branch in branches:
-                prefix = (*state.rollouts[branch.path_id].token_ids[: branch.position], branch.token_id)
-                orders += [_order(instruments, state, "branch", prefix, branch.path_id) for _ in range(branch.count)]
-            if branches:
-                served.append(state)
-        waiting = left_for_later + served
-        if orders:
-            for drawn in draw("branch", orders, instruments.student_writer, instruments.grader, rounds):
-                by_question[drawn.rollout.question_id].add(drawn.rollout, drawn.grades)
-            done += len(orders)
-            progress.advance(len(orders), total=done + sum(_planned(instruments, state) for state in waiting))
-        if instruments.config.goal != "choose" and progress.wants_answer():
-            ranking = rank_so_far(instruments, found.states, RECOMMEND_AT)
-            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
-
-
-def _planned(instruments: Instruments, state: QuestionState) -> int:
-    assert state.listed is not None
-    return instruments.allocation.planned(state.tree, state.listed)
-
-
-def plans_more(instruments: Instruments, state: QuestionState) -> bool:
-    """Whether the allocation would ask for more branches of a question."""
-    return _planned(instruments, state) > 0

@@ -1,5 +1,7 @@
 """What a run says of its verifier: answers that could not be read, gradings that differ, responses it failed on."""
 
+from itertools import chain
+
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
@@ -41,14 +43,16 @@ def _failures(found: Measurement) -> list[tuple[str, VerifierFailure]]:
 
 
 def _failures_at(state: QuestionState) -> list[VerifierFailure]:
-    """Of the rollouts by id, then of branches, then of those that saw a context."""
+    """Of the rollouts by id, then of continuations, then of those that saw a context."""
     own = [grades.failure for _, grades in sorted(state.grades.items())]
-    own += [*state.branches.failures, *(drawn.grades.failure for drawn in state.context_rollouts)]
+    own += chain(*(continued.rollouts.failures for continued in state.continued.values()))
+    own += [drawn.grades.failure for drawn in state.context_rollouts]
     return [failure for failure in own if failure is not None]
 
 
 def _count(state: QuestionState) -> int:
-    return len(state.grades) + len(state.branches) + len(state.context_rollouts)
+    continued = sum(len(one.rollouts) for one in state.continued.values())
+    return len(state.grades) + continued + len(state.context_rollouts)
 
 
 def explain_broken_verifier(found: Measurement) -> str | None:

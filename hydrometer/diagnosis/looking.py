@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hydrometer.alignment.choice import Ranking
+from hydrometer.alignment.joint import decisive_continuations, rank_continuations
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.alignment.study import build_study
-from hydrometer.alignment.summary import rank_study
 from hydrometer.alignment.wording import name_of
 from hydrometer.diagnosis.measurement import Look
 from hydrometer.diagnosis.setup import Instruments
@@ -21,7 +21,6 @@ from hydrometer.diagnosis.state import QuestionState
 from hydrometer.diagnosis.tables import build_measured, count_base
 from hydrometer.runs.progress import Answer, Standing
 from hydrometer.runs.rounds import Cost
-from hydrometer.types import STUDENT
 
 
 class LookPlan(NamedTuple):
@@ -44,12 +43,16 @@ def plan_looks(instruments: Instruments, n_questions: int) -> LookPlan:
 def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], needed: float) -> Ranking:
     """The ranking on these questions, as the summary of a run that ended here would have it."""
     measured = build_measured(instruments, states)
-    study = build_study(STUDENT, measured.nodes, measured.candidates, measured.teacher_scores, instruments.directions)
+    studies = [
+        build_study(name, measured.nodes, measured.candidates, measured.teacher_scores, instruments.directions)
+        for name in decisive_continuations(instruments.continuations)
+    ]
     config = instruments.config
     scored = None
     if instruments.ranks_by_outcomes:
         scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, count_base(states))
-    return rank_study(study, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
+    rankings = rank_continuations(studies, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
+    return next(iter(rankings.values()))
 
 
 def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:

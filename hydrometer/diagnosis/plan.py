@@ -1,19 +1,20 @@
 """What a diagnosis will cost, measured on a small probe of the real models (`--dry-run`)."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hydrometer.diagnosis.continuation import candidates_under
 from hydrometer.diagnosis.corridor import wanted_rollouts
 from hydrometer.diagnosis.setup import Instruments
-from hydrometer.models import torch_threads
+from hydrometer.models import CausalModel, torch_threads
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.rounds import round_size
 from hydrometer.sampling import SampleRequest, rollout_seed
 from hydrometer.teachers import TeacherView, score_paths
-from hydrometer.types import Question
+from hydrometer.types import STUDENT, Question
 
 _QUESTIONS = 3
 _LARGEST_PROBE = 256
@@ -30,16 +31,19 @@ class Plan(NamedTuple):
     memory_bytes: int
     probed_questions: int
     probed_rollouts: int
+    continued_by: Mapping[str, int]
+    """Rollouts of everyone who continues: branches, and a teacher's own from its prompt."""
 
 
 def plan_run(instruments: Instruments) -> Plan:
     """Sample a few responses, score one path per probed question, and scale up.
 
     Branches are bounded from above: every (node, token) pair is paid for in full, and continues for half a response.
+    They are paid once where the student continues, and once for each teacher that does.
     Given rollouts cost nothing to sample; their base rollouts are scored as well as their paths.
     A pilot is counted for the wanted questions only; each question that it leaves out costs as much again.
-    Sampling speed is that of the probe, a quarter of a round; for rollouts with contexts a larger teacher is taken to
-    be slower in proportion to its parameters, and to write as much as the student.
+    Sampling speed is that of the probe, a quarter of a round; a larger teacher is taken to be slower in proportion to
+    its parameters, and to write as much as the student.
     """
     config = instruments.config
     questions = instruments.questions()
@@ -47,32 +51,57 @@ def plan_run(instruments: Instruments) -> Plan:
     with explain_memory("Lower --batch-size (fewer rollouts at a time)."), torch_threads(config.threads):
         probe = _probe(instruments, probed)
     length = probe.generated_tokens / probe.rollouts
-    pairs = round(config.paths * probe.pairs / len(probed))
     count = min(config.questions, len(questions)) if instruments.given is None else len(instruments.given.questions)
     sampled_by_peers = config.demos * len(instruments.peers)
     on_policy = count * sampled_by_peers
     if instruments.given is None:
         on_policy += count * (config.pilot + sum(wanted_rollouts(instruments).values()))
-    branches = count * instruments.allocation.ceiling(pairs)
     summaries = 2 * count * len(instruments.summarisers)  # as many as there can be, as long as responses
-    generated = round((on_policy + summaries) * length + branches * length / 2)
     in_context = count * config.context_rollouts
-    writers = (instruments.student, *(teacher.model for teacher in instruments.teachers)) if in_context else ()
-    slower = sum(max(1.0, model.parameters / instruments.student.parameters) for model in writers)
-    paced = generated + in_context * slower * length  # tokens of the student that take as long
+    continued = _plan_continuations(instruments, probe, count, len(probed))
+    written = [((on_policy + summaries) * length, instruments.student), *continued.texts(length)]
+    if in_context:
+        models = (instruments.student, *(teacher.model for teacher in instruments.teachers))
+        written += [(in_context * length, model) for model in models]
+    generated = sum(tokens for tokens, _ in written)
+    size = instruments.student.parameters
+    paced = sum(tokens * max(1.0, model.parameters / size) for tokens, model in written)  # the student's tokens
     scored = count * config.paths * length
     if instruments.given is not None:
         scored = instruments.given.count_tokens("path", "base")
     seconds = paced * probe.sample_s / probe.generated_tokens + scored * probe.score_s / (len(probed) * length)
     return Plan(
-        rollouts=on_policy + branches + in_context * len(writers),
-        generated_tokens=generated + round(in_context * len(writers) * length),
+        rollouts=on_policy + continued.rollouts + in_context * (1 + len(instruments.teachers)),
+        generated_tokens=round(generated),
         scored_tokens=round(scored * (1 + len(instruments.teachers))),
         seconds=seconds,
         memory_bytes=_memory(instruments),
         probed_questions=len(probed),
         probed_rollouts=probe.rollouts,
+        continued_by={name: own + branches for name, (own, branches, _) in continued.by_name.items()},
     )
+
+
+class _Continued(NamedTuple):
+    by_name: Mapping[str, tuple[int, int, CausalModel]]
+    """Rollouts from the prompt, branches, and who writes them."""
+
+    @property
+    def rollouts(self) -> int:
+        return sum(own + branches for own, branches, _ in self.by_name.values())
+
+    def texts(self, length: float) -> list[tuple[float, CausalModel]]:
+        """Tokens and who writes them: branches are half a response long."""
+        return [(own * length + branches * length / 2, model) for own, branches, model in self.by_name.values()]
+
+
+def _plan_continuations(instruments: Instruments, probe: "_Probe", count: int, probed: int) -> _Continued:
+    found = {}
+    for continuer in instruments.continuers:
+        pairs = round(instruments.config.paths * probe.pairs[continuer.name] / probed)
+        own = 0 if continuer.name == STUDENT else count * instruments.config.rollouts
+        found[continuer.name] = own, count * instruments.allocation.ceiling(pairs), continuer.writer.model
+    return _Continued(found)
 
 
 class _Probe(NamedTuple):
@@ -80,8 +109,8 @@ class _Probe(NamedTuple):
     generated_tokens: int
     sample_s: float
     score_s: float
-    pairs: int
-    """Candidates of the scored paths that stand beside another candidate."""
+    pairs: Mapping[str, int]
+    """By who continues: candidates of the scored paths that stand beside another candidate."""
 
 
 def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
@@ -102,7 +131,8 @@ def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
     drawn = instruments.sampler.sample(requests)
     sample_s = time.monotonic() - start
     start = time.monotonic()
-    pairs = 0
+    names = [teacher.name for teacher in instruments.teachers]
+    pairs = dict.fromkeys(instruments.continuations, 0)
     for number, prompt in enumerate(prompts):
         [scores] = score_paths(
             student,
@@ -113,8 +143,10 @@ def _probe(instruments: Instruments, questions: Sequence[Question]) -> _Probe:
             warp=instruments.warp,
             threshold=config.candidate_threshold,
         )
-        _, counts = np.unique(scores.position, return_counts=True)
-        pairs += int(counts[counts >= 2].sum())
+        for name in pairs:
+            here = scores.position[candidates_under(name, scores, names, config.candidate_threshold)]
+            _, counts = np.unique(here, return_counts=True)
+            pairs[name] += int(counts[counts >= 2].sum())
     tokens = sum(len(continuation.token_ids) for continuation in drawn)
     return _Probe(len(requests), tokens, sample_s, time.monotonic() - start, pairs)
 

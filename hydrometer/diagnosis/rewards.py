@@ -22,7 +22,7 @@ from hydrometer.runs.progress import Progress
 from hydrometer.runs.rounds import Record, Rounds, round_size
 from hydrometer.success.candidates import CANDIDATE_KEY
 from hydrometer.teachers import response_log_ratios
-from hydrometer.types import Rollout
+from hydrometer.types import STUDENT, Rollout
 
 REWARD_COLUMNS = ("reward_to_go", "reward_variance", "reward_success_covariance")
 
@@ -49,7 +49,7 @@ def score_rewards(
 
 
 def _count(instruments: Instruments, state: QuestionState) -> int:
-    return len(state.of_kind("base")) + (len(state.branches) if instruments.needs_rewards else 0)
+    return len(state.of_kind("base")) + (len(state.continued[STUDENT].rollouts) if instruments.needs_rewards else 0)
 
 
 def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Rollout]) -> Record:

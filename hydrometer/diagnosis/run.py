@@ -19,7 +19,11 @@ from pydantic import ValidationError
 from hydrometer.alignment import accuracy_by_difficulty, summarise
 from hydrometer.alignment.advice import advise
 from hydrometer.alignment.analyses import has_tilt, sequence_tilt
+from hydrometer.alignment.arrays import teachers_under
+from hydrometer.alignment.choice import merge_arms
+from hydrometer.alignment.identity import Worlds
 from hydrometer.alignment.separation import RECOMMEND_AT
+from hydrometer.alignment.study import build_studies
 from hydrometer.artifacts import (
     RunFolder,
     build_table,
@@ -31,16 +35,19 @@ from hydrometer.artifacts import (
     write_table,
 )
 from hydrometer.credentials import refuse_secrets
+from hydrometer.diagnosis.branching import plans_more
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.corridor import measure, plans_more
+from hydrometer.diagnosis.corridor import measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
 from hydrometer.diagnosis.in_context import describe_truncation
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.provenance import describe_run
+from hydrometer.diagnosis.score_table import build_scores, count_in_context, count_own
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables, pack_rollouts
+from hydrometer.diagnosis.values import describe_values, explain_faults
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import end_with_report
@@ -173,6 +180,10 @@ def _write_results(
         if name != "rollouts":
             write_table(folder.path / f"{name}.parquet", table)
     eligible_nodes = int(tables["nodes"]["eligible"].sum())
+    measured = {name: tables[name] for name in ("nodes", "candidates", "teacher_scores")}
+    studies = build_studies(**measured, objectives=instruments.directions)
+    own = count_own(found.states)
+    values = describe_values(instruments, Worlds(**measured, token_scores=tables["token_scores"], own=own))
     summary = summarise(
         **{name: tables[name] for name in _SUMMARISED},
         visit_log=visit_log,
@@ -182,9 +193,15 @@ def _write_results(
         epsilon=instruments.config.epsilon,
         by_outcomes=instruments.ranks_by_outcomes,
         needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
-        warnings=_warnings(instruments, found, eligible_nodes),
+        warnings=[*_warnings(instruments, found, eligible_nodes), *explain_faults(values)],
         seed=instruments.config.seed,
+        studies=studies,
     )
+    summary["values"] = values
+    by_themselves = own if len(instruments.continuers) > 1 else count_in_context(tables["context_rollouts"])
+    arms = merge_arms(teachers_under(STUDENT, tables["teacher_scores"]), instruments.directions)
+    scores = build_scores(studies, arms=arms, tables=tables, own=by_themselves)
+    write_table(folder.path / "scores.parquet", scores)
     summary["looks"] = [look.describe() for look in found.looks]
     summary["candidate_set"] = _candidate_set(instruments)
     summary["analyses"]["sequence_tilt"] = sequence_tilt(tables["log_ratios"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from hydrometer.alignment import ObjectiveInfo
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
+from hydrometer.diagnosis.continuation import Continuer, build_continuers, refuse_continuation
 from hydrometer.diagnosis.given.rollouts import GivenRollouts
 from hydrometer.diagnosis.given.source import Sources, open_sources
 from hydrometer.diagnosis.roles import (
@@ -14,6 +15,7 @@ from hydrometer.diagnosis.roles import (
     build_summarisers,
     build_teacher,
 )
+from hydrometer.diagnosis.state import QuestionState
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, ScoreCache, Warp, check_token_maps, open_score_cache, parse_model_spec
 from hydrometer.objectives import Objective, parse
@@ -22,6 +24,7 @@ from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.engines import require_scorers
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
+from hydrometer.runs.rollouts import Asked, ask
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, Map, OnPolicy, Windowed
@@ -48,6 +51,8 @@ class Instruments:
     summarisers: Mapping[str, Writer]
     context_samplers: Mapping[str, Sampler]
     """By teacher name, where teachers are to write rollouts of their own."""
+    continuers: tuple[Continuer, ...]
+    """Who continues after a forced token, the student first."""
     budget: Budget | None = None
     """What sampling may cost; None: whatever it takes."""
     given: GivenRollouts | None = None
@@ -82,6 +87,21 @@ class Instruments:
             for teacher in self.teachers
             if (prompt := prompts[teacher.name]).reason is None
         ]
+
+    def asked(self, state: QuestionState) -> dict[str, Asked]:
+        """The prompt of everyone who continues responses to one question; teachers that are skipped there do not."""
+        found = {}
+        for name in self.continuations:
+            if name == STUDENT:
+                found[name] = Asked(state.prompt_ids, state.is_thinking)
+            elif (prompt := state.prompts[name]).reason is None:
+                found[name] = ask(self.models[name], prompt.messages, assistant=prompt.assistant)
+        return found
+
+    @property
+    def continuations(self) -> tuple[str, ...]:
+        """The names of those who continue."""
+        return tuple(continuer.name for continuer in self.continuers)
 
     @property
     def needs_demos(self) -> bool:
@@ -141,6 +161,7 @@ def build_instruments(
     specs = () if teachers is not None else _parse_teachers(config)
     objectives = parse_objectives(config.objective)
     _refuse_sampled_fields(config, objectives)
+    refuse_continuation(config, objectives)
     task = _build_task(config, task, sources)
     prompts = read_prompt_options(config, specs, templates=config.template)
     if prompts.changes_formats and (student is not None or teachers is not None):
@@ -171,11 +192,12 @@ def build_instruments(
     ready = tuple(replace(teacher, model=models[id(teacher.model)]) for teacher in ready)
     needs_demos = any(teacher.needs_demos for teacher in ready)
     given = sources.read(config, student, task, prompts, needs_demos=needs_demos)
+    sampler = build_sampler(student, settings, batch_size=config.batch_size)
     return Instruments(
         config=config,
         task=task,
         student=student,
-        sampler=build_sampler(student, settings, batch_size=config.batch_size),
+        sampler=sampler,
         teachers=ready,
         objectives=objectives,
         allocation=OnPolicy() if given is not None and given.kind == "run" else build_allocation(config),
@@ -184,6 +206,7 @@ def build_instruments(
         peers=peers,
         summarisers=summarisers,
         context_samplers=build_context_samplers(ready, config, settings),
+        continuers=build_continuers(config, Writer(STUDENT, student, sampler), ready),
         budget=budget,
         given=given,
         score_cache=cache,

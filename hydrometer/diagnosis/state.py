@@ -7,12 +7,11 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool
 
-from hydrometer.diagnosis.branches import Branches
+from hydrometer.diagnosis.continuation import Continued, candidates_under
 from hydrometer.diagnosis.given.rollouts import FrozenPath
 from hydrometer.models import CausalModel
-from hydrometer.runs.rollouts import Drawn, ask
-from hydrometer.success.allocation import Forcible, PathCandidates, list_forcible
-from hydrometer.success.tree import PrefixTree
+from hydrometer.runs.rollouts import Asked, Drawn, ask
+from hydrometer.success.allocation import PathCandidates, list_forcible
 from hydrometer.teachers import PathScores, Summary, TeacherPrompt
 from hydrometer.types import STUDENT, Grades, Question, Rollout, RolloutKind
 
@@ -28,7 +27,6 @@ class QuestionState:
     rollouts: dict[int, Rollout] = field(default_factory=dict)
     grades: dict[int, Grades] = field(default_factory=dict)
     """By rollout id, under both gradings; neither holds branches."""
-    branches: Branches = field(default_factory=Branches)
     sampler_logprobs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     """Of the paths' tokens, from the pass that sampled them."""
     frozen: Mapping[int, FrozenPath] = field(default_factory=dict)
@@ -45,21 +43,25 @@ class QuestionState:
     """By teachers from their own prompts (`Rollout.model` is the teacher's name) and afresh by the student."""
     node_weights: dict[int, np.ndarray] = field(default_factory=dict)
     """Per position of each path, by its rollout id; 0 where the node was not chosen."""
-    tree: PrefixTree = field(init=False)
-    listed: Forcible | None = None
-    """The (node, token) pairs that branches may be forced to."""
+    continued: dict[str, Continued] = field(init=False)
+    """By who continues; the student is always there, to hold its branches."""
     next_rollout_id: int = 0
 
     def __post_init__(self) -> None:
-        self.tree = PrefixTree(self.question.question_id)
+        self.continued = {STUDENT: Continued(self.question.question_id, STUDENT)}
 
     def of_kind(self, *kinds: RolloutKind) -> list[Rollout]:
         """Rollouts of these kinds by id; for branches see `counted`."""
         return [rollout for _, rollout in sorted(self.rollouts.items()) if rollout.kind in kinds]
 
     def counted(self) -> list[Rollout]:
-        """Base rollouts and branches by id."""
-        return sorted([*self.of_kind("base"), *self.branches], key=lambda rollout: rollout.rollout_id)
+        """Base rollouts and branches of the student by id."""
+        own = [*self.of_kind("base"), *self.continued[STUDENT].rollouts]
+        return sorted(own, key=lambda rollout: rollout.rollout_id)
+
+    def is_continued_by(self, name: str) -> bool:
+        """Whether branches may be asked of this model here."""
+        return name in self.continued and self.continued[name].listed is not None
 
     def demos(self, model: str = STUDENT) -> list[Rollout]:
         """Demonstration rollouts of the student or of a peer."""
@@ -87,25 +89,36 @@ class QuestionState:
             self.rollouts[rollout.rollout_id] = rollout
             self.grades[rollout.rollout_id] = grades
             return
-        self.branches.add(rollout, grades)
-        if self.listed is not None:
-            self.tree.count(rollout)
+        self.continued[STUDENT].add(rollout, grades)
 
-    def grow_tree(self) -> None:
-        """Lay the analysed paths into the tree, count the rollouts so far, and list what can be forced."""
+    def grow_trees(self, asked: Mapping[str, Asked], threshold: float) -> None:
+        """Lay the analysed paths into the tree of everyone who continues, and list what can be forced there.
+
+        Args:
+            asked: the prompt of each of them, by name.
+            threshold: probability above which a token is a candidate.
+        """
         paths = self.of_kind("path")
-        for path in paths:
-            self.tree.add_path(path)
-        for rollout in self.counted():
-            self.tree.count(rollout)
-        self.listed = list_forcible(self.tree, [self._candidates(path) for path in paths])
+        for name, prompt in asked.items():
+            continued = self.continued.setdefault(name, Continued(self.question.question_id, name))
+            for path in paths:
+                continued.tree.add_path(path)
+            for rollout in self.counted() if name == STUDENT else ():
+                continued.tree.count(rollout)
+            continued.asked = prompt
+            continued.listed = list_forcible(
+                continued.tree, [self._candidates(path, name, threshold) for path in paths]
+            )
 
-    def _candidates(self, path: Rollout) -> PathCandidates:
+    def _candidates(self, path: Rollout, name: str, threshold: float) -> PathCandidates:
         """Of the chosen nodes."""
-        return _chosen_candidates(path, self.scores[path.rollout_id], self.node_weights[path.rollout_id] > 0.0)
+        scores = self.scores[path.rollout_id]
+        is_chosen = (self.node_weights[path.rollout_id] > 0.0)[scores.position]
+        is_candidate = is_chosen & candidates_under(name, scores, self.scored_teachers, threshold)
+        return _chosen_candidates(path, scores, is_candidate)
 
 
-def _chosen_candidates(path: Rollout, scores: PathScores, is_chosen: Bool[np.ndarray, " position"]) -> PathCandidates:
+def _chosen_candidates(path: Rollout, scores: PathScores, here: Bool[np.ndarray, " candidate"]) -> PathCandidates:
     log_p, log_q = scores.student_logprob, scores.teacher_logprob
     p = np.nan_to_num(np.exp(log_p), nan=0.0)
     if len(log_q):
@@ -114,7 +127,6 @@ def _chosen_candidates(path: Rollout, scores: PathScores, is_chosen: Bool[np.nda
         by_difference = np.abs(np.exp(log_q) - p).max(axis=0)
     else:
         by_gradient = by_difference = np.zeros_like(p)
-    here = is_chosen[scores.position]
     columns = (scores.position, scores.token_id, p, by_gradient, by_difference)
     return PathCandidates(path.rollout_id, *(column[here] for column in columns))
 

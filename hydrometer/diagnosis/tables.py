@@ -9,8 +9,10 @@ import polars as pl
 from jaxtyping import Int64
 
 from hydrometer.alignment import complete_nodes, compute_alignment
+from hydrometer.alignment.nodes import COLUMNS
 from hydrometer.artifacts import TABLES, build_table
 from hydrometer.diagnosis.branches import pack, rollout_rows
+from hydrometer.diagnosis.continuation import candidates_under
 from hydrometer.diagnosis.in_context import list_context_rollouts
 from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
@@ -18,10 +20,13 @@ from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.success.candidates import CANDIDATE_KEY, add_success
 from hydrometer.success.rates import jeffreys_interval
+from hydrometer.success.tree import VISIT_SCHEMA
 from hydrometer.teachers import PathScores
 from hydrometer.types import STUDENT, Grading, Message, Rollout
 
 Tables = dict[str, pl.DataFrame]
+_LISTED = (*CANDIDATE_KEY, "continuation", "token", "student_logprob", "student_rank")
+"""Columns of `candidates` that are known before anything is counted."""
 _BY_FIELD = ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass")
 """Columns of `token_scores` that depend on an objective's field."""
 
@@ -33,15 +38,25 @@ class Measured(NamedTuple):
     candidates: pl.DataFrame
     teacher_scores: pl.DataFrame
     visit_log: pl.DataFrame
-    """One row per counted rollout at a path's node and token."""
+    """One row per counted rollout at a path's node and token, with who continued it."""
 
 
 def build_measured(instruments: Instruments, states: Sequence[QuestionState]) -> Measured:
-    """Nodes, candidates and teachers' scores of some questions."""
-    visit_log = pl.concat([state.tree.visit_log() for state in states])
-    candidates = _candidates(instruments, states, visit_log)
-    nodes = complete_nodes(_nodes(instruments, states), candidates)
-    return Measured(nodes, candidates, _teacher_scores(instruments, states, candidates, visit_log), visit_log)
+    """Nodes and candidates of some questions under everyone who continues, and the teachers' scores there."""
+    logs, candidates, nodes = [], [], []
+    for name in instruments.continuations:
+        here = [state for state in states if state.is_continued_by(name)]
+        logs.append(_visit_log(here, name))
+        candidates.append(_candidates(instruments, here, logs[-1], name))
+        nodes.append(complete_nodes(_nodes(instruments, here, name), candidates[-1]))
+    visit_log, listed = pl.concat(logs), pl.concat(candidates)
+    by_student = visit_log.filter(continuation=STUDENT)
+    return Measured(pl.concat(nodes), listed, _teacher_scores(instruments, states, listed, by_student), visit_log)
+
+
+def _visit_log(states: Sequence[QuestionState], name: str) -> pl.DataFrame:
+    log = pl.concat([pl.DataFrame(schema=VISIT_SCHEMA), *(state.continued[name].tree.visit_log() for state in states)])
+    return log.with_columns(continuation=pl.lit(name))
 
 
 def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
@@ -103,7 +118,10 @@ def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[s
 
 def pack_rollouts(states: Sequence[QuestionState], grading: Grading) -> list[bytes]:
     """The table of all rollouts, a compressed file for each question, in its order."""
-    return [pack(_rollouts(state, grading, [state.branches.rows()])) for state in _ordered(states)]
+    return [
+        pack(_rollouts(state, grading, [continued.rollouts.rows() for continued in state.continued.values()]))
+        for state in _ordered(states)
+    ]
 
 
 def _ordered(states: Sequence[QuestionState]) -> list[QuestionState]:
@@ -153,13 +171,13 @@ def _token_texts(instruments: Instruments, token_ids: Iterable[Iterable[int]]) -
     return {token_id: instruments.student.token_text(token_id) for token_id in set(chain.from_iterable(token_ids))}
 
 
-def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+def _nodes(instruments: Instruments, states: Sequence[QuestionState], continuation: str) -> pl.DataFrame:
     texts = _token_texts(instruments, (path.token_ids for _, path, _ in _paths(states)))
     return _concat(
         [
             {
                 **_keys(path, np.arange(len(path.token_ids))),
-                "continuation": STUDENT,
+                "continuation": continuation,
                 "token_id": list(path.token_ids),
                 "token": [texts[token_id] for token_id in path.token_ids],
                 "path_correct": path.correct,
@@ -169,27 +187,36 @@ def _nodes(instruments: Instruments, states: Sequence[QuestionState]) -> pl.Data
             }
             for state, path, scores in _paths(states)
         ],
-        TABLES["nodes"],
+        {name: dtype for name, dtype in TABLES["nodes"].items() if name not in COLUMNS},
     )
 
 
-def _candidates(instruments: Instruments, states: Sequence[QuestionState], visit_log: pl.DataFrame) -> pl.DataFrame:
+def _candidates(
+    instruments: Instruments, states: Sequence[QuestionState], visit_log: pl.DataFrame, continuation: str
+) -> pl.DataFrame:
+    """Under a teacher: at chosen nodes only."""
     texts = _token_texts(instruments, (scores.token_id.tolist() for _, _, scores in _paths(states)))
-    listed = _concat(
-        [
+    threshold = instruments.config.candidate_threshold
+    parts = []
+    for state, path, scores in _paths(states):
+        weights = state.node_weights[path.rollout_id][scores.position]
+        here = candidates_under(continuation, scores, state.scored_teachers, threshold)
+        if continuation != STUDENT:
+            here &= weights > 0.0
+        token_ids = scores.token_id[here]
+        parts.append(
             {
-                **_keys(path, scores.position),
-                "token_id": scores.token_id,
-                "continuation": STUDENT,
-                "token": [texts[token_id] for token_id in scores.token_id.tolist()],
-                "student_logprob": scores.student_logprob,
-                "student_rank": scores.student_rank,
-                "node_weight": state.node_weights[path.rollout_id][scores.position],
+                **_keys(path, scores.position[here]),
+                "token_id": token_ids,
+                "continuation": continuation,
+                "token": [texts[token_id] for token_id in token_ids.tolist()],
+                "student_logprob": scores.student_logprob[here],
+                "student_rank": scores.student_rank[here],
+                "node_weight": weights[here],
             }
-            for state, path, scores in _paths(states)
-        ],
-        TABLES["candidates"] | {"node_weight": pl.Float64},
-    )
+        )
+    empty = {name: TABLES["candidates"][name] for name in _LISTED} | {"node_weight": pl.Float64}
+    listed = _concat(parts, empty)
     enough = (pl.col("visits") >= instruments.config.min_visits) & (pl.col("node_weight") > 0.0)
     return (
         add_success(listed, visit_log)
@@ -214,10 +241,10 @@ def _teacher_scores(
         for state, path, scores in _paths(states)
         for t, teacher in enumerate(state.scored_teachers)
     ]
-    # the field of an outcome objective is the success rate itself, 0 where there is none (such a token is not kept)
-    rates = candidates.select(*CANDIDATE_KEY, pl.col("success_rate").fill_null(0.0))
+    # the field of an outcome objective is the student's own success rate; a token that nobody visited has none
+    rates = candidates.filter(continuation=STUDENT).select(*CANDIDATE_KEY, "success_rate")
     rewards = average_rewards(states if instruments.needs_rewards else (), visit_log)
-    measured = {"success_rates": pl.col("success_rate"), "reward_to_go": pl.col("reward_to_go").fill_null(0.0)}
+    measured = {"success_rates": pl.col("success_rate"), "reward_to_go": pl.col("reward_to_go")}
     return (
         _concat(parts, TABLES["teacher_scores"] | fields)
         .drop(REWARD_COLUMNS, strict=False)
@@ -246,6 +273,11 @@ def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> 
                         "reverse_kl_nats": scores.reverse_kl[t],
                         "l2": scores.l2[t],
                         "distribution_cosine": scores.distribution_cosine[t],
+                        "total_variation": scores.total_variation[t],
+                        "teacher_entropy_nats": scores.teacher_entropy[t],
+                        "overlap_ratio": scores.overlap_ratio[t],
+                        "student_overlap_mass": scores.student_overlap_mass[t],
+                        "teacher_overlap_mass": scores.teacher_overlap_mass[t],
                         **{key: unknown if place is None else getattr(scores, key)[t, place] for key in _BY_FIELD},
                     }
                 )

@@ -13,6 +13,7 @@ from hydrometer.dynamics.alarms import RULES, Alarm, Rule, check_alarms
 from hydrometer.dynamics.positions import (
     StudentStats,
     TokenStats,
+    compute_overlap,
     compute_student_stats,
     compute_token_stats,
     join_stats,
@@ -39,6 +40,7 @@ __all__ = [
     "check_alarms",
     "compute_auroc",
     "compute_gap_recovery",
+    "compute_overlap",
     "compute_referring_share",
     "compute_repeat_mask",
     "compute_sequence_rewards",

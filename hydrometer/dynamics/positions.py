@@ -207,12 +207,24 @@ def _entropy(logprobs: Float[Tensor, "block vocab"]) -> Float[Tensor, " block"]:
     return -(logprobs.exp() * logprobs).sum(-1)
 
 
-class _Overlap(NamedTuple):
-    ratio: Tensor
-    student_mass: Tensor
-    teacher_mass: Tensor
-    advantage: Tensor
-    advantage_verl: Tensor
+class Overlap(NamedTuple):
+    """What the most probable tokens of both have in common, as in `TokenStats`."""
+
+    ratio: Float[Tensor, " token"]
+    student_mass: Float[Tensor, " token"]
+    teacher_mass: Float[Tensor, " token"]
+    advantage: Float[Tensor, " token"]
+    advantage_verl: Float[Tensor, " token"]
+
+
+def compute_overlap(
+    student_logprobs: Float[Tensor, "token vocab"], teacher_logprobs: Float[Tensor, "token vocab"], *, k: int
+) -> Overlap:
+    """The part of the statistics that needs the k most probable tokens of both (k is capped at the vocabulary)."""
+    _check_k(k)
+    k = min(k, student_logprobs.shape[-1])
+    student_ids, teacher_ids = (logprobs.topk(k).indices for logprobs in (student_logprobs, teacher_logprobs))
+    return _overlap(student_logprobs, teacher_logprobs, student_ids, teacher_ids)
 
 
 def _overlap(
@@ -220,7 +232,7 @@ def _overlap(
     teacher_logprobs: Float[Tensor, "token vocab"],
     student_ids: Int[Tensor, "token k"],
     teacher_ids: Int[Tensor, "token k"],
-) -> _Overlap:
+) -> Overlap:
     """Everything that is read off the intersection, held in the k slots of the student's set."""
     student, teacher = student_logprobs.gather(-1, student_ids), teacher_logprobs.gather(-1, student_ids)
     in_both = _are_members(student_ids, teacher_ids, student_logprobs.shape[-1])
@@ -233,7 +245,7 @@ def _overlap(
     student_tilde = student.masked_fill(outside, -torch.inf).log_softmax(-1)
     teacher_tilde = teacher.masked_fill(outside, -torch.inf).log_softmax(-1)
     kl_terms = student_tilde.exp() * (student_tilde - teacher_tilde).masked_fill(outside, 0.0)
-    return _Overlap(
+    return Overlap(
         count / student_ids.shape[-1],
         student_probs.sum(-1),
         teacher_probs.sum(-1),

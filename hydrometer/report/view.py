@@ -18,6 +18,7 @@ from hydrometer.report.paths import build_token_view, list_arms
 from hydrometer.report.questions import build_questions
 from hydrometer.report.ranking import looks_figure, ranked_by_in_words, ranking_figure
 from hydrometer.report.records import build_tests, build_warnings, scalar
+from hydrometer.report.values import build_values
 from hydrometer.report.visible import visible_text
 from hydrometer.types import NO_TEACHER
 
@@ -64,6 +65,7 @@ def build_view(files: RunFiles) -> Page:
         "warnings": [*build_warnings(files.summary), *(FOREIGN.format(title=title) for title in foreign)],
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
+        "worth": build_values(files.summary),
         "contexts": _contexts(files.contexts),
         "start": tokens["start"][0] if tokens["start"] else None,
         "paths": tokens["paths"],
@@ -99,7 +101,8 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
     In the state `teacher` one teacher is chosen with several of its objectives, which were not told apart.
     """
     recommendation = summary.get("recommendation") or {}
-    ranked = [arm for arm in arms if arm["place"] is not None and not arm["looks_ahead"]]
+    placed = [arm for arm in arms if arm["place"] is not None]
+    ranked = [arm for arm in placed if not arm["looks_ahead"]] or placed
     if recommendation.get("teacher"):
         key = arm_key(recommendation)
         return {

@@ -1,4 +1,4 @@
-"""Exact success probability of a small model from a prefix, by enumerating its responses: the oracle of `tree`.
+"""Exact success probabilities of small models, by enumerating responses: the oracle of `tree` and of path sums.
 
     low = probability of the finished responses that are correct,    high = 1 - probability of those that are not
 
@@ -8,6 +8,13 @@ prefix the least likely ones, together at most bound / (2 * max_tokens) of its p
 all depths that leaves out bound / 2 at most, and it keeps the frontier small. What is left out counts as undecided.
 
     enumerate_success(next_logprobs, verify, Limits(eos_ids=frozenset({0}), max_tokens=40), prefix=(5, 7))
+
+What it gives is the success of whoever `next_logprobs` is: forced tokens may be continued by another model than the one
+that wrote the prefix. `enumerate_path_sum` takes two: over prefixes that the student writes,
+
+    E sum_t sum_v (q - p)(v) S(prefix, v)  =  J(teacher) - J(student),   S with the teacher continuing
+
+(the performance-difference identity). It visits every response of either model, so it is for the smallest ones only.
 """
 
 import heapq
@@ -157,3 +164,58 @@ def _likely_tokens(row: Float64[np.ndarray, " vocab"], ignored_mass: float) -> I
     ascending = np.argsort(row, kind="stable")
     ignored = int(np.searchsorted(np.cumsum(row[ascending]), ignored_mass, side="right"))
     return np.sort(ascending[ignored:])
+
+
+class PathSum(NamedTuple):
+    """What `enumerate_path_sum` found."""
+
+    path_sum: float
+    """E sum_t sum_v (q - p)(v) S_teacher over prefixes that the student writes."""
+    student_value: float
+    teacher_value: float
+
+
+def enumerate_path_sum(
+    student: NextLogprobs,
+    teacher: NextLogprobs,
+    verify: Verify,
+    limits: Limits,
+    *,
+    weighed_by: NextLogprobs | None = None,
+) -> PathSum:
+    """The expected path sum of (q - p) . S under the teacher's continuations, and both success probabilities, exactly.
+
+    Args:
+        student: writes the prefixes, and gives p.
+        teacher: gives q, and continues every token.
+        verify: as in `enumerate_success`.
+        limits: ends of responses; `bound` and `batch_size` are not used.
+        weighed_by: gives p in the sum instead of the student (to see what a wrong one does).
+
+    Raises:
+        UserError: there are more than `max_expansions` prefixes.
+        ValueError: the models' rows are not distributions.
+    """
+    levels: list[list[TokenIds]] = [[()]]
+    rows: dict[TokenIds, Float64[np.ndarray, "model vocab"]] = {}
+    models = (student, teacher, weighed_by or student)
+    while levels[-1]:
+        if len(rows) + len(levels[-1]) > limits.max_expansions:
+            raise UserError(f"There are more than {limits.max_expansions} prefixes; raise max_expansions.")
+        found = np.stack([_probabilities(model(levels[-1]), len(levels[-1])) for model in models], axis=1)
+        rows |= dict(zip(levels[-1], found, strict=True))
+        children = ((*ids, token) for ids in levels[-1] for token in np.flatnonzero(rows[ids][:2].any(0)).tolist())
+        levels.append([ids for ids in children if ids[-1] not in limits.eos_ids and len(ids) < limits.max_tokens])
+    known: dict[TokenIds, PathSum] = {}
+    for ids in (ids for level in reversed(levels) for ids in level):
+        p, q, weight = rows[ids]
+        total = np.zeros(3)
+        for token in np.flatnonzero(rows[ids].any(0)).tolist():
+            child = (*ids, token)
+            if child not in known:
+                outcome = float(verify(child, child[-1] not in limits.eos_ids))
+                known[child] = PathSum(0.0, outcome, outcome)
+            onward, own, taught = known[child]
+            total += (q[token] - weight[token]) * taught + p[token] * onward, p[token] * own, q[token] * taught
+        known[ids] = PathSum(*total.tolist())
+    return known[()]

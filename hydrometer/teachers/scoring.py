@@ -17,8 +17,12 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
+from hydrometer.dynamics import compute_overlap
 from hydrometer.models import CausalModel, Warp, positions_per_block, walk_each, warp_logprobs
 from hydrometer.objectives import Objective
+
+OVERLAP_K = 16
+"""Most probable tokens that are compared (arXiv 2604.13016)."""
 
 
 class TeacherView(NamedTuple):
@@ -69,6 +73,14 @@ class PathScores:
     l2: Float64[np.ndarray, "teacher position"]
     """Euclidean distance of p and q."""
     distribution_cosine: Float64[np.ndarray, "teacher position"]
+    total_variation: Float64[np.ndarray, "teacher position"]
+    """sum_k max(q_k - p_k, 0), the mass that the teacher puts elsewhere."""
+    teacher_entropy: Float64[np.ndarray, "teacher position"]
+    """In nats."""
+    overlap_ratio: Float64[np.ndarray, "teacher position"]
+    """Share of the student's `OVERLAP_K` most probable tokens that are among the teacher's, like the masses below."""
+    student_overlap_mass: Float64[np.ndarray, "teacher position"]
+    teacher_overlap_mass: Float64[np.ndarray, "teacher position"]
     student_topk_mass: Float64[np.ndarray, "teacher objective position"]
     teacher_topk_mass: Float64[np.ndarray, "teacher objective position"]
 
@@ -188,7 +200,7 @@ def _score_block(
         [_objective_scores(objective, p, teacher, p_mass, rows, token_ids) for objective in objectives] for teacher in q
     ]
     own = p.masked_fill(p.isneginf(), 0.0)  # only ever times its probability
-    divergences = [_divergences(own, teacher, p_mass) for teacher in q]
+    divergences = [(*_divergences(own, teacher, p_mass), *_resemblance(p, teacher, p_mass)) for teacher in q]
     shape = (len(q), len(objectives))
     found = {
         "entropy": -(p_mass * own).sum(-1),
@@ -203,9 +215,15 @@ def _score_block(
     }
     for name in ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass"):
         found[name] = _stack([getattr(s, name) for row in by_objective for s in row], (*shape, len(p)))
-    for number, name in enumerate(("reverse_kl", "l2", "distribution_cosine")):
+    for number, name in enumerate(_BY_TEACHER):
         found[name] = _stack([values[number] for values in divergences], (len(q), len(p)))
     return {name: tensor.cpu().numpy() for name, tensor in found.items()}
+
+
+_BY_TEACHER = (
+    *("reverse_kl", "l2", "distribution_cosine", "total_variation", "teacher_entropy"),
+    *("overlap_ratio", "student_overlap_mass", "teacher_overlap_mass"),
+)
 
 
 class _ObjectiveScores(NamedTuple):
@@ -241,6 +259,17 @@ def _divergences(
     reverse_kl = (p - q).mul_(p_mass).sum(-1)
     cosine = (p_mass * q_mass).sum(-1) / (p_mass.norm(dim=-1) * q_mass.norm(dim=-1))
     return reverse_kl.clamp(min=0.0), q_mass.sub_(p_mass).norm(dim=-1), cosine
+
+
+def _resemblance(
+    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"], p_mass: Float[Tensor, "position vocab"]
+) -> tuple[Float[Tensor, " position"], ...]:
+    """Total variation, the teacher's entropy, and the overlap of the most probable tokens with its two masses."""
+    q_mass = q.exp()
+    overlap = compute_overlap(p, q, k=OVERLAP_K)
+    entropy = -(q_mass * q).sum(-1)
+    variation = q_mass.sub_(p_mass).clamp_(min=0.0).sum(-1)
+    return variation, entropy, overlap.ratio, overlap.student_mass, overlap.teacher_mass
 
 
 def _finite(logprobs: Float[Tensor, " value"]) -> Float[Tensor, " value"]:

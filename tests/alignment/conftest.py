@@ -104,6 +104,11 @@ def build_tables(
                                 "distribution_cosine": float(
                                     (p * q_all).sum() / np.sqrt((p**2).sum() * (q_all**2).sum())
                                 ),
+                                "total_variation": float(np.maximum(q_all - p, 0.0).sum()),
+                                "teacher_entropy_nats": float(-(q_all * np.log(q_all)).sum()),
+                                "overlap_ratio": 1.0,
+                                "student_overlap_mass": 1.0,
+                                "teacher_overlap_mass": 1.0,
                                 "student_topk_mass": None,
                                 "teacher_topk_mass": None,
                             }

@@ -20,15 +20,15 @@ Row = dict[str, Any]
 TOLERANCE = 1e-6
 
 
-def recount(rollouts: list[Row]) -> tuple[Counter[tuple], Counter[tuple]]:
-    """Visits and successes by (question, path, position, token), from base and branch rollouts."""
+def recount(rollouts: list[Row], model: str) -> tuple[Counter[tuple], Counter[tuple]]:
+    """Visits and successes by (question, path, position, token), from base and branch rollouts that `model` wrote."""
     visits: Counter[tuple] = Counter()
     successes: Counter[tuple] = Counter()
     by_question: dict[str, list[Row]] = defaultdict(list)
     for row in rollouts:
         by_question[row["question_id"]].append(row)
     for question, rows in by_question.items():
-        counted = [row for row in rows if row["kind"] in ("base", "branch") and row["model"] == "student"]
+        counted = [row for row in rows if row["kind"] in ("base", "branch") and row["model"] == model]
         for path in (row for row in rows if row["kind"] == "path"):
             for row in counted:
                 ids = row["token_ids"]
@@ -162,18 +162,22 @@ def check_run(folder: Path) -> tuple[dict[str, int], list[str]]:
     compared: Counter[str] = Counter()
     wrong: list[str] = []
 
-    visits, successes = recount(table["rollouts"])
-    for row in table["candidates"]:
-        key = (row["question_id"], row["rollout_id"], row["position"], row["token_id"])
-        compared["visits and successes"] += 1
-        if (visits[key], successes[key]) != (row["visits"], row["successes"]):
-            found = f"{row['visits']} visits, {row['successes']} successes"
-            wrong.append(f"candidate {key}: {found}, recounted {visits[key]}, {successes[key]}")
+    ours: dict[tuple, Row] = {}
+    for who in sorted({row["continuation"] for row in table["nodes"]}):
+        nodes, candidates = ([row for row in table[n] if row["continuation"] == who] for n in ("nodes", "candidates"))
+        visits, successes = recount(table["rollouts"], who)
+        for row in candidates:
+            key = (row["question_id"], row["rollout_id"], row["position"], row["token_id"])
+            compared["visits and successes"] += 1
+            if (visits[key], successes[key]) != (row["visits"], row["successes"]):
+                found = f"{row['visits']} visits, {row['successes']} successes"
+                wrong.append(f"candidate {key} {who}: {found}, recounted {visits[key]}, {successes[key]}")
+        arms = sorted(
+            {(row["teacher"], row["objective"]) for row in table["alignment"] if who in ("student", row["teacher"])}
+        )
+        rows = measure_nodes(nodes, candidates, table["teacher_scores"], arms)
+        ours |= {(*row["key"], who): row for row in rows}
 
-    arms = sorted({(row["teacher"], row["objective"]) for row in table["alignment"]})
-    ours = {
-        row["key"]: row for row in measure_nodes(table["nodes"], table["candidates"], table["teacher_scores"], arms)
-    }
     theirs = {tuple(row[k] for k in KEY): row for row in table["alignment"]}
     wrong += [f"alignment row {key} is on one side only" for key in ours.keys() ^ theirs.keys()]
     for key in ours.keys() & theirs.keys():
@@ -183,7 +187,8 @@ def check_run(folder: Path) -> tuple[dict[str, int], list[str]]:
                 wrong.append(f"alignment {key} {name}: {theirs[key][name]}, recomputed {ours[key][name]}")
 
     for arm in summary["arms"]:
-        rows = [row for row in ours.values() if row["arm"] == (arm["teacher"], arm["objective"])]
+        named = (arm["teacher"], arm["objective"], arm["continuation"])
+        rows = [row for key, row in ours.items() if key[3:] == named]
         for split in ("all", "correct", "incorrect"):
             found = aggregate([row for row in rows if split in ("all", row["split"])])
             for metric, values in found.items():
@@ -191,12 +196,12 @@ def check_run(folder: Path) -> tuple[dict[str, int], list[str]]:
                 for kind, value in zip(("value", "plain"), values, strict=True):
                     compared["aggregates"] += 1
                     if differ(value, entry[kind]):
-                        place = f"{arm['teacher']} {arm['objective']} {split} {metric} {kind}"
+                        place = f"{' '.join(named)} {split} {metric} {kind}"
                         wrong.append(f"summary {place}: {entry[kind]}, recomputed {value}")
     return dict(compared), wrong
 
 
-KEY = ("question_id", "rollout_id", "position", "teacher", "objective")
+KEY = ("question_id", "rollout_id", "position", "teacher", "objective", "continuation")
 
 
 def main() -> int:

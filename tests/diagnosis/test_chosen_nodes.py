@@ -33,6 +33,11 @@ def scores_with(branching: list[int], length: int) -> PathScores:
             "reverse_kl": (1, length),
             "l2": (1, length),
             "distribution_cosine": (1, length),
+            "total_variation": (1, length),
+            "teacher_entropy": (1, length),
+            "overlap_ratio": (1, length),
+            "student_overlap_mass": (1, length),
+            "teacher_overlap_mass": (1, length),
             "student_topk_mass": (1, 1, length),
             "teacher_topk_mass": (1, 1, length),
         }.items()

@@ -267,6 +267,9 @@ def _add_scores(world: World, here: Measured, teacher: str, strength: float) -> 
         "reverse_kl_nats": float((p * np.log(p / q)).sum()),
         "l2": float(np.linalg.norm(p - q)),
         "distribution_cosine": 0.9,
+        "total_variation": float(np.maximum(q - p, 0.0).sum()),
+        "teacher_entropy_nats": float(-(q * np.log(q)).sum()),
+        **dict.fromkeys(("overlap_ratio", "student_overlap_mass", "teacher_overlap_mass"), 0.9),
         "student_topk_mass": None,
         "teacher_topk_mass": None,
     }

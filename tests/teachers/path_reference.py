@@ -8,6 +8,7 @@ from reference_loops import Model, next_probs
 
 from hydrometer.models import Warp
 from hydrometer.teachers import PathScores, TeacherView
+from hydrometer.teachers.scoring import OVERLAP_K
 
 Field = Callable[[list[float], list[float]], list[float]]
 
@@ -77,6 +78,13 @@ def assert_scores_match(
             close(found.l2[k, t], math.dist(p, q))
             dot = math.fsum(a * b for a, b in zip(p, q, strict=True))
             close(found.distribution_cosine[k, t], dot / (math.hypot(*p) * math.hypot(*q)))
+            close(found.total_variation[k, t], math.fsum(b - a for a, b in zip(p, q, strict=True) if b > a))
+            close(found.teacher_entropy[k, t], -math.fsum(b * math.log(b) for b in q))
+            size = min(OVERLAP_K, len(p))
+            both = [j for j in ranked(p)[:size] if j in ranked(q)[:size] and p[j]]
+            close(found.overlap_ratio[k, t], len(both) / size)
+            close(found.student_overlap_mass[k, t], math.fsum(p[j] for j in both))
+            close(found.teacher_overlap_mass[k, t], math.fsum(q[j] for j in both))
             for o, name in enumerate(objectives):
                 field = FIELDS[name](p, q)
                 mean = math.fsum(a * f for a, f in zip(p, field, strict=True))

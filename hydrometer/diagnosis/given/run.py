@@ -65,6 +65,12 @@ class FinishedRun:
                 + "\n".join(differing[:8]) + more
             )  # fmt: skip
         tables = {name: self._table(name) for name in _READ}
+        tables |= {name: tables[name].filter(continuation=STUDENT) for name in ("nodes", "candidates")}
+        if tables["nodes"].is_empty():
+            raise SpecError(
+                f"--candidates-from {self.path}: only teachers continued responses there, and the candidates that are "
+                "taken are those that the student continued. Make that run with --continuation both."
+            )
         rollouts = _rollouts(tables["rollouts"], config.grading)
         frozen = _frozen(tables["nodes"], tables["candidates"])
         known = set(tables["questions"]["question_id"].to_list())
@@ -155,7 +161,7 @@ def _line(name: str, then: object, now: object) -> str:
 def _rollouts(table: pl.DataFrame, grading: Grading) -> dict[str, tuple[GivenRollout, ...]]:
     """By question. The score under the grading that does not count is known by its outcome alone."""
     found: dict[str, list[GivenRollout]] = {}
-    for row in table.iter_rows(named=True):
+    for row in table.filter((pl.col("model") == STUDENT) | (pl.col("kind") == "demo")).iter_rows(named=True):
         counts = Score(row["score"], row["correct"], row["parsed"])
         other = bool(row["correct_relaxed" if grading == "strict" else "correct_strict"])
         others = Score(float(other), other, row["parsed"])

@@ -11,7 +11,7 @@ from hydrometer.cli.cost import told_of_cache
 from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 from hydrometer.types import NO_TEACHER
 
 _SHOWN_WARNINGS = 4

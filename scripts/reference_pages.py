@@ -15,16 +15,16 @@ _CLI_HEAD = """\
 # Command line
 
 Generated from the code; `hydrometer COMMAND --help` prints the same. Every option can stand in a TOML file too
-(`--config FILE`), and flags win over it. Exit codes: 0 done, 2 something to put right (one message), 130 interrupted and
-resumable, 1 a bug (a traceback).
+(`--config FILE`), and flags win over it. Exit codes: 0 done, 2 something to put right (one message), 130 interrupted
+and resumable, 1 a bug (a traceback).
 
 """
 _TABLES_HEAD = """\
 # Columns of the tables
 
-Generated from `hydrometer/artifacts/schemas.py`. Rows are sorted by the key, which is in bold; a float is finite or null.
-What the tables and the less obvious columns mean is in [run-folder.md](run-folder.md). `teacher_scores` has one more Float64 column
-`field:OBJECTIVE` for every objective of the run.
+Generated from `hydrometer/artifacts/schemas.py`. Rows are sorted by the key, which is in bold; a float is finite or
+null. What the tables and the less obvious columns mean is in [run-folder.md](run-folder.md). `teacher_scores` has one
+more Float64 column `field:OBJECTIVE` for every objective of the run.
 """
 _FILES = {
     "evaluation": "`evaluation.parquet` of an evaluation (`step` 0) or a training run",
@@ -37,6 +37,7 @@ _FILES = {
 def build_cli_page() -> str:
     """Every command with its options, types and defaults."""
     text = app.generate_docs()
+    text = re.sub(r" -m [\w.]+(?= \[OPTIONS\])", "", text)  # how this process was started is put into usage lines
     text = re.sub(r"\A# hydrometer\n", "", text)
     text = re.sub(r"## Table of Contents\n.*?(?=\*\*Commands\*\*)", "", text, flags=re.DOTALL)
     text = text.replace(" *[default: False]*", "").replace(" *[default: ()]*", "")

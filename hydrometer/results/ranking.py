@@ -1,9 +1,14 @@
-"""The ranking and the scores of `summary.json` as frames; what has no value is null with its `reason`."""
+"""The ranking and the scores of `summary.json` as frames; what has no value is null with its `reason`.
+
+Runs of older versions, whose arms do not name who continued, were continued by the student.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import polars as pl
+
+from hydrometer.types import STUDENT
 
 _RANKING: dict[str, Any] = {
     "place": pl.Int64,
@@ -42,11 +47,12 @@ def rank_frame(summary: Mapping[str, Any]) -> pl.DataFrame:
     places: dict[str, int] = {}
     rows = []
     for entry in summary["ranking"]:
-        continuation = entry["continuation"]
+        continuation = entry.get("continuation") or STUDENT
         places[continuation] = places.get(continuation, 0) + 1
-        low, high = entry["interval"] or (None, None)
-        rows.append({**entry, "place": places[continuation], "low": low, "high": high})
-    return pl.DataFrame([{name: row[name] for name in _RANKING} for row in rows], schema=_RANKING)
+        low, high = entry.get("interval") or (None, None)
+        placed = {"place": places[continuation], "continuation": continuation, "low": low, "high": high}
+        rows.append({**entry, **placed})
+    return pl.DataFrame([{name: row.get(name) for name in _RANKING} for row in rows], schema=_RANKING)
 
 
 def score_frame(summary: Mapping[str, Any]) -> pl.DataFrame:
@@ -59,11 +65,13 @@ def score_frame(summary: Mapping[str, Any]) -> pl.DataFrame:
 
 def _score_rows(summary: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for arm in summary["arms"]:
-        named = {name: arm[name] for name in ("teacher", "objective", "continuation")}
+        named = {"teacher": arm["teacher"], "objective": arm["objective"]}
+        named["continuation"] = arm.get("continuation") or STUDENT
         for split, scores in arm["scores"].items():
             for score, entry in scores.items():
-                low, high = entry["intervals"].get("questions") or (None, None)
-                these_low, these_high = entry["intervals"].get("these_questions") or (None, None)
-                counts = {name: entry[name] for name in ("value", "n_nodes", "n_questions", "reason")}
+                intervals = entry.get("intervals") or {}
+                low, high = intervals.get("questions") or (None, None)
+                these_low, these_high = intervals.get("these_questions") or (None, None)
+                counts = {name: entry.get(name) for name in ("value", "n_nodes", "n_questions", "reason")}
                 ends = {"low": low, "high": high, "these_low": these_low, "these_high": these_high}
                 yield {**named, "split": split, "score": score, **counts, **ends}

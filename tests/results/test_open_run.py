@@ -32,6 +32,18 @@ def test_a_continuation_counts_its_own_places(small_diagnosis: Path):
     assert both.ranking["place"].to_list() == [1, 2, 3, 1, 2, 3]
 
 
+def test_a_run_of_an_older_version_was_continued_by_the_student(small_diagnosis: Path):
+    run = hydrometer.open_run(small_diagnosis)
+    assert isinstance(run, Diagnosis)
+    older = {
+        name: [{key: value for key, value in entry.items() if key != "continuation"} for entry in run.summary[name]]
+        for name in ("ranking", "arms")
+    }
+    found = Diagnosis(run.folder, {**run.summary, **older})
+    assert found.ranking.equals(run.ranking)
+    assert found.scores.equals(run.scores)
+
+
 def test_scores_are_found_by_arm_split_and_name(small_diagnosis: Path):
     run = hydrometer.open_run(small_diagnosis)
     assert isinstance(run, Diagnosis)

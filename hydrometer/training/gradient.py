@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
 from hydrometer.models.rows import Rows, join_rows
 from hydrometer.models.transformers_model import TransformersModel
-from hydrometer.models.tree_pass import predicting_states
+from hydrometer.models.tree_pass import fast_backward, predicting_states
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
 from hydrometer.training.micro_batches import split_rows
 from hydrometer.training.networks import read_head, recomputing
@@ -297,7 +297,8 @@ def _study(
     """One pass forward and backward; its terms."""
     with recomputing(held.network, settings.recompute):
         loss, per_term = held.loss(lesson, divide_by, observe)
-        held.backward(loss)
+        with fast_backward(held.network):
+            held.backward(loss)
     return per_term
 
 

@@ -142,7 +142,7 @@ def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
 def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
     spent = int(cost.get("generated_tokens", 0))
-    leading = _leading_teacher(ranking, continuation, spent)
+    leading = _leading_teacher(ranking, name, spent)
     if sure := ranking.recommended:
         entry = _ranking_entry(sure, name)
         sentence = recommendation_sentence(sure, ranking, epsilon, _who_continues(entry["continuation"]))
@@ -152,13 +152,13 @@ def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int
         return {"recommendation": chosen, "leading_teacher": leading, "more_tokens": None, "verdict": sentence}
     more = ranking.more_tokens(spent)
     if leading is not None and leading["is_decided"]:
-        sentence = teacher_sentence(ranking, epsilon, continuation, more)
+        sentence = teacher_sentence(ranking, epsilon, _who_continues(leading["continuation"]), more)
     else:
         sentence = undecided_sentence(ranking, epsilon, more, ranking.more_tokens_for_teacher(spent))
     return {"recommendation": None, "leading_teacher": leading, "more_tokens": more, "verdict": sentence}
 
 
-def _leading_teacher(ranking: Ranking, continuation: str, spent: int) -> dict[str, Any] | None:
+def _leading_teacher(ranking: Ranking, name: str, spent: int) -> dict[str, Any] | None:
     """The first arm's teacher, its objectives that are not told apart, and how sure it is; None for no teacher."""
     first = ranking.lines[0]
     if first.arm is None or finite(ranking.p_teacher) is None:
@@ -166,7 +166,7 @@ def _leading_teacher(ranking: Ranking, continuation: str, spent: int) -> dict[st
     return {
         "teacher": first.arm.teacher,
         "objectives": objectives_of(ranking.own),
-        "continuation": continuation,
+        "continuation": continuation_of(first.arm.teacher, name),
         "probability": ranking.p_teacher,
         "is_decided": ranking.is_teacher_decided,
         "more_tokens": None if ranking.is_teacher_decided else ranking.more_tokens_for_teacher(spent),

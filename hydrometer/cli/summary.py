@@ -11,7 +11,7 @@ from hydrometer.cli.closing import count_of, fitting, lines_left, print_report, 
 from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 from hydrometer.types import NO_TEACHER, STUDENT
 
 _FEWEST_ARMS, _MOST_ARMS = 4, 12

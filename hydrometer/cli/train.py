@@ -17,7 +17,7 @@ from hydrometer.evaluation.wording import percent, points
 from hydrometer.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from hydrometer.training.run import Training
+    from hydrometer.results import Training
 
 _SHOWN = ("reverse_kl", "overlap_ratio", "entropy_gap", "student_entropy", "repeat_ratio", "response_tokens_mean")
 """Metrics that are told of the first and the last step."""

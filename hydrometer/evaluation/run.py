@@ -19,6 +19,9 @@ from hydrometer.artifacts import (
     RunFolder,
     build_table,
     open_run_folder,
+    read_json,
+    read_run_json,
+    read_table,
     refuse_used_folder,
     write_json,
     write_table,
@@ -71,6 +74,16 @@ class Evaluation:
         """Accuracy of the model minus that of the one it is compared with; None without one."""
         comparison = self.summary["comparison"]
         return None if comparison is None else Estimate(**comparison["difference"])
+
+
+def open_evaluation(folder: Path) -> Evaluation:
+    """Read a finished evaluation from its folder.
+
+    Raises:
+        RunFolderError: no finished evaluation, or one of another schema version.
+    """
+    read_run_json(folder, _KIND)
+    return Evaluation(read_json(folder / "summary.json"), read_table(folder / "evaluation.parquet"), folder)
 
 
 def evaluate(

@@ -18,6 +18,9 @@ from hydrometer.artifacts import (
     SCHEMA_VERSION,
     RunFolder,
     open_run_folder,
+    read_json,
+    read_run_json,
+    read_table,
     refuse_used_folder,
     write_json,
     write_table,
@@ -64,6 +67,17 @@ class Probe:
     """By the name of their file: `responses`, and `tokens` or `disagreement`."""
     folder: Path | None
     """None where nothing was written."""
+
+
+def open_probe(folder: Path) -> Probe:
+    """Read a finished probe from its folder.
+
+    Raises:
+        RunFolderError: no finished probe, or one of another schema version.
+    """
+    read_run_json(folder, "probe")
+    summary = read_json(folder / "summary.json")
+    return Probe(summary, {path.stem: read_table(path) for path in sorted(folder.glob("*.parquet"))}, folder)
 
 
 def probe(

@@ -11,7 +11,7 @@ import polars as pl
 from hydrometer.report.analyses import build_advice, build_analyses
 from hydrometer.report.arms import arm_key, arm_label, build_arms
 from hydrometer.report.binned import binned_figures
-from hydrometer.report.figures import Table
+from hydrometer.report.figures import Figure, Table
 from hydrometer.report.files import RunFiles
 from hydrometer.report.numbers import format_number, format_percent, spell_name
 from hydrometer.report.paths import build_token_view, list_arms
@@ -45,8 +45,7 @@ def build_view(files: RunFiles) -> Page:
         arm["recommended"] = arm["label"] in answer["chosen"]
     tokens = build_token_view(files) | {"start": _start(arms)}
     analyses, foreign = build_analyses(files.summary)
-    why = [*binned_figures(files), *analyses]
-    figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
+    answering, why = _answering_figures(files, arms), [*binned_figures(files), *analyses]
     view = {
         "name": files.name,
         "student": find_setting(settings, "student"),
@@ -57,7 +56,7 @@ def build_view(files: RunFiles) -> Page:
         "arms": arms,
         "looks_ahead": any(arm["looks_ahead"] for arm in arms),
         "candidate_set": files.summary.get("candidate_set"),
-        "has_looks": any(figure.key == "looks" for figure in figures),
+        "has_looks": any(figure.key == "looks" for figure in answering),
         "figures_of_why": [figure.key for figure in why],
         "advice": build_advice(files.summary),
         "two_candidates": _two_candidates(files),
@@ -73,11 +72,21 @@ def build_view(files: RunFiles) -> Page:
         **build_settings(files.run, settings),
     }
     data = {
-        "figures": {figure.key: figure.describe() for figure in figures},
+        "figures": {figure.key: figure.describe() for figure in (*answering, *why)},
         "tokens": tokens,
         "questions": build_questions(files, list_arms(files)),
     }
     return Page(view, data)
+
+
+def build_figures(files: RunFiles) -> list[Figure]:
+    """Every figure of the page, the ranking first."""
+    analyses, _ = build_analyses(files.summary)
+    return [*_answering_figures(files, build_arms(files.summary)), *binned_figures(files), *analyses]
+
+
+def _answering_figures(files: RunFiles, arms: Sequence[Json]) -> list[Figure]:
+    return [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary)) if figure]
 
 
 def build_settings(run: Mapping[str, Any], settings: Sequence[Sequence[str]]) -> Json:

@@ -6,22 +6,22 @@ result.summary["after"]["accuracy"], result.folder / "model"
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, patch_environment
 from pydantic import ValidationError
 
-from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, read_table, refuse_used_folder, write_json
+from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, refuse_used_folder, write_json
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import DiskError, SpecError, TrainingError
 from hydrometer.evaluation.summary import describe_comparison, describe_model
 from hydrometer.models import torch_threads
 from hydrometer.report import end_with_report
+from hydrometer.results import Training
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable, uninterrupted
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
@@ -42,23 +42,6 @@ from hydrometer.types import STUDENT, Task
 
 _MAY_CHANGE = RUNTIME_FIELDS | {"micro_batch", "alarms", "log_to", "save_steps"}
 """Options that a resumed run may change: they do not change the steps that were made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """A finished training run: its folder, and what `summary.json` says."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-
-    def table(self, name: str) -> pl.DataFrame:
-        """One of the run's tables, e.g. `evaluation`."""
-        return read_table(self.folder / f"{name}.parquet")
-
-    @property
-    def metrics(self) -> pl.DataFrame:
-        """`metrics.jsonl`: one row per step."""
-        return pl.read_ndjson(self.folder / "metrics.jsonl", infer_schema_length=None)
 
 
 def train(

@@ -35,7 +35,9 @@ def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 16 rollouts, so that even a tiny run has many; a report that costs nothing but is written like one."""
     for module in (corridor, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 16)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -51,7 +51,9 @@ def teacher_logits(context: tuple[int, ...]) -> list[float]:
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (corridor, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 @pytest.fixture

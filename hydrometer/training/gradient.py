@@ -266,7 +266,12 @@ def accumulate(
     taught, alone = TokenSheet[TokenStats](), TokenSheet[StudentStats]()
     count = len(terms.distil) + len(terms.outcome)
     is_asked = any(seat.model.network is student.network for seat in settings.seats.values())
-    for group in _passes(held, _micro_batches(student, settings, exercises) if count else []):
+    lessons = _passes(held, _micro_batches(student, settings, exercises) if count else [])
+    given = imitations if terms.imitate else []
+    prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
+    copies = _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network))
+    held.expect(len(lessons) + len(copies))
+    for group in lessons:
         with held.whole() if is_asked else nullcontext():
             lesson = teach(student, settings, exercises, group, weights) if group else idle_lesson(student.device)
 
@@ -279,9 +284,7 @@ def accumulate(
                 taught.add(keys, compute_token_stats(p, q, tokens, k=settings.metrics_k))
 
         losses[:count] += _study(held, settings, lesson, divide_by, observe if group else _overlook)
-    given = imitations if terms.imitate else []
-    prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
-    for group in _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network)):
+    for group in copies:
         chosen = [imitations[i] for i in group]
         if not chosen:
             _study(held, settings, idle_lesson(student.device), divide_imitations_by, _overlook)

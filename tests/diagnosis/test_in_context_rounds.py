@@ -131,7 +131,7 @@ def test_the_report_reads_every_analysis_of_a_real_run(tmp_path: Path) -> None:
     settings = SETTINGS | {"objective": ["reverse_kl", "minillm"]}  # which scores whole responses too
     run = run_world(tmp_path / "run", **settings, student=student, teacher=teachers, context_rollouts=3)
     view, data = build_view(read_run(run.folder))
-    figures = {figure.key: figure for figure in report_analyses.build_analyses(run.summary)}
+    figures = {figure.key: figure for figure in report_analyses.build_analyses(run.summary)[0]}
     assert list(figures) == [analysis.name for analysis in report_analyses.ANALYSES]
     for figure in figures.values():
         assert figure.table is not None

@@ -16,10 +16,10 @@ import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
 from hydrometer.artifacts.model_identity import is_same_model
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import PreflightError, RunFolderError, SpecError
 from hydrometer.models.vllm.engine import EngineError
 from hydrometer.models.vllm.server import Patience, ServerEngine
+from hydrometer.results import Diagnosis
 from hydrometer.runs.progress import Silent
 
 END, LETTERS = TOKENS.index(EOS), [TOKENS.index(letter) for letter in "abc"]

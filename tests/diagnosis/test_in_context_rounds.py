@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from scripted_worlds import (
     EOS,
@@ -116,8 +117,13 @@ def test_nothing_else_of_a_run_changes_and_the_cost_is_counted(tmp_path: Path) -
     without = run_world(tmp_path / "without", **SETTINGS)
     with_them = run_world(tmp_path / "with", **SETTINGS, context_rollouts=5)
     for name in TABLES:
-        if name != "context_rollouts":
+        if name not in ("context_rollouts", "scores"):
             assert with_them.table(name).equals(without.table(name)), name
+    others = [
+        run.table("scores").filter(~pl.col("score").is_in(["accuracy_gain", "new_knowledge", "teacher_accuracy"]))
+        for run in (with_them, without)
+    ]
+    assert others[0].equals(others[1])
     assert without.table("context_rollouts").is_empty()
     assert without.summary["analyses"]["in_context"] == []
     rows = with_them.table("context_rollouts")

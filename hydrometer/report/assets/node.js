@@ -73,7 +73,7 @@ function sentence(node, teacher) {
   return (stateOf(node, teacher) === "uncertain" ? `${effect}, but ${STATES.uncertain}` : effect) + two;
 }
 
-/* What the teacher moves: the candidate it raises most and the one it lowers most, with their success rates. */
+/* Between which candidates the teacher moves most, with their success rates. It may want neither: then what it favours is the one it gives up less. */
 function movement(node, teacher) {
   const arm = armIndex(teacher);
   const moved = node.candidates.filter((candidate) => candidate[CANDIDATE.kept] && arm >= 0 && typeof candidate[CANDIDATE.d][arm] === "number");
@@ -84,8 +84,8 @@ function movement(node, teacher) {
   const token = (candidate) => element("span", { class: "tok" }, ...tokenParts(candidate[CANDIDATE.token]));
   const right = (candidate) => `right in ${percent(candidate[CANDIDATE.rate])} of ${candidate[CANDIDATE.visits]} visits`;
   return element("p", {},
-    "It makes ", token(up), ` likelier ${chance(up)}, after which the student is ${right(up)}, and `,
-    token(down), ` less likely ${chance(down)}, after which it is ${right(down)}.`);
+    "Of these candidates it favours ", token(up), ` ${chance(up)}, after which the student is ${right(up)}, over `,
+    token(down), ` ${chance(down)}, after which it is ${right(down)}.`);
 }
 
 function numbers(pairs) {

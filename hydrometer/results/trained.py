@@ -56,6 +56,7 @@ _ALARM: dict[str, Any] = {
     "step": pl.Int64,
     "value": pl.Float64,
     "threshold": pl.Float64,
+    "metrics": pl.List(pl.String),
     "mechanism": pl.String,
     "cure": pl.String,
 }

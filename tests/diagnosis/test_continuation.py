@@ -40,7 +40,9 @@ KEYS = ["question_id", "rollout_id", "position", "token_id"]
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     teachers = {"towards": build_planted(2.0), "away": build_planted(-2.0)}
     folder = tmp_path_factory.mktemp("both") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+        patched.setattr(
+            run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+        )
         return run_world(folder, teacher=teachers, continuation="both", **OPTIONS)
 
 

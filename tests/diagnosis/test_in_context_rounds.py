@@ -59,7 +59,9 @@ def exact_success(probs: Any, prompt: tuple[int, ...]) -> float:
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 def test_every_accuracy_scatters_around_the_exact_one(tmp_path: Path) -> None:

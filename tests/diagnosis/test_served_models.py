@@ -11,7 +11,7 @@ from scripted_worlds import LetterTask
 from tiny_models import EOS, TOKENS, VOCAB, save_checkpoint
 
 import hydrometer
-import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.branching as branching
 import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
@@ -49,9 +49,11 @@ def teacher_logits(context: tuple[int, ...]) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (corridor, drawing):
+    for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 @pytest.fixture

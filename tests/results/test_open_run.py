@@ -129,7 +129,18 @@ def test_what_a_run_returns_is_what_its_folder_returns(small_training: Path):
     assert run.metrics["step"].to_list() == [1, 2, 3]
     assert run.table("evaluation")["step"].unique().sort().to_list() == [0, 3]
     assert run.alarms.is_empty()
-    assert run.alarms.columns == ["name", "step", "value", "threshold", "mechanism", "cure"]
+    assert run.alarms.columns == ["name", "step", "value", "threshold", "metrics", "mechanism", "cure"]
+
+
+def test_alarms_come_back_as_rows_also_those_of_older_versions(tmp_path: Path, small_training: Path):
+    for name in ("run.json", "metrics.jsonl"):
+        (tmp_path / name).write_bytes((small_training / name).read_bytes())
+    told = {"name": "repetition", "step": 2, "value": 0.4, "threshold": 0.14, "mechanism": "It loops.", "cure": "Stop."}
+    newer = told | {"step": 3, "metrics": ["repeat_ratio"]}
+    (tmp_path / "alarms.jsonl").write_text("".join(json.dumps(row) + "\n" for row in (told, newer)))
+    run = hydrometer.open_run(tmp_path)
+    assert isinstance(run, Training)
+    assert run.alarms.to_dicts() == [told | {"metrics": None}, newer]
 
 
 def test_a_training_that_goes_on_can_be_watched(tmp_path: Path, small_training: Path):

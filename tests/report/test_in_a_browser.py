@@ -116,8 +116,8 @@ def test_the_most_harmful_token_of_the_run_is_two_clicks_away(browser: Any, run_
         assert "The teacher pulls away from success here" in told
         assert f"{worst['signal']:+.3f}".replace("-", "−") in told
         assert re.search(
-            r"Of these candidates it favours .+ \(student .+, teacher .+\), after which the student is right in \d+ % of "
-            r"\d+ visits, over .+ \(student .+\), after which it is right in \d+ % of \d+ visits\.",
+            r"Of these candidates it favours .+ \(student .+, teacher .+\), after which the student is right in \d+ % "
+            r"of \d+ visits, over .+ \(student .+\), after which it is right in \d+ % of \d+ visits\.",
             told,
         )
         assert re.search(r"The most harmful of the \d+ harmful tokens of all responses, by signal\.", told)

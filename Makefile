@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check format family clean
+.PHONY: demo test test-slow check docs reference format family clean
 
 demo: $(VENV)/.installed ## diagnose the bundled student; writes runs/<date-time>/report.html
 	$(BIN)/hydrometer diagnose --questions 24 --visits 6 --min-visits 6
@@ -22,6 +22,12 @@ check: $(VENV)/.installed-dev ## lint, types, layers, copied lines
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 	$(BIN)/pylint hydrometer scripts benchmarks
+
+docs: $(VENV)/.installed-docs ## the site of docs/ into site/; any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+reference: $(VENV)/.installed ## write the pages of docs/ that say what the code says
+	$(BIN)/python -m scripts.reference_pages
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
@@ -40,4 +46,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	touch $@

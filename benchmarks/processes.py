@@ -1,6 +1,8 @@
-"""Memory of each of several processes that train one student on this machine's CPU, whole in each or split (FSDP 2).
+"""Memory of each of several processes that train one student on this machine's CPU: whole in each, or split.
 
-    python -m benchmarks.processes [--student FOLDER] [--processes 2] [--prompts 4] [--tokens 32]
+    python -m benchmarks.processes [--student FOLDER] [--processes 2] [--prompts 4] [--tokens 32] [--settings whole]
+
+Settings are whole, fsdp and, where DeepSpeed is installed, zero1, zero2 and zero3.
 
 The student is float32 with full weights and AdamW and learns from outcomes, so that there is no teacher. A figure is
 resident memory above that of the process before it has loaded the student: between two steps, and at most while it
@@ -14,10 +16,12 @@ import socket
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import patch_environment
 
 from benchmarks.memory import peak_of, resident_bytes
 from benchmarks.training_step import FixedPrompts
@@ -27,7 +31,12 @@ from hydrometer.training.setup import build_workshop
 
 SETTINGS: dict[str, dict[str, str]] = {
     "whole": {},
-    "split": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    "fsdp": {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"},
+    **{
+        f"zero{stage}": {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": str(stage)}
+        for stage in (1, 2, 3)
+        if find_spec("deepspeed")
+    },
 }
 FIGURES = ("between steps", "sampling", "step")
 STEPS = 3
@@ -40,12 +49,13 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--prompts", type=int, default=4)
     parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
     options = parser.parse_args()
     if "RANK" in os.environ:
         print(json.dumps(measure(options)), flush=True)
         return
     print(f"{'':8}{'weights MiB':>12}" + "".join(f"{name + ' MiB':>20}" for name in FIGURES) + f"{'s a step':>12}")
-    for name in SETTINGS:
+    for name in options.settings:
         found = run_processes(name, options.processes)
         worst = {figure: max(one[figure] for one in found) for figure in found[0]}
         cells = "".join(f"{worst[figure] / 2**20:20.0f}" for figure in FIGURES)
@@ -55,7 +65,8 @@ def main() -> None:
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Bytes and seconds of this process."""
     torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True, mixed_precision="no")
+    with patch_environment(accelerate_use_deepspeed="false"):
+        accelerator = Accelerator(cpu=True, mixed_precision="no")
     before = resident_bytes("VmRSS")
     config = TrainConfig(
         student=options.student,
@@ -67,8 +78,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         dtype="float32",
         eval_questions=0,
     )
-    trainer = Trainer(build_workshop(config, task=FixedPrompts(options.prompts)), accelerator)
-    found: dict[str, float] = {"weights": sum(p.numel() * p.element_size() for p in trainer.optimiser.trained)}
+    shop = build_workshop(config, task=FixedPrompts(options.prompts))
+    found: dict[str, float] = {"weights": sum(p.numel() * p.element_size() for p in shop.student.network.parameters())}
+    trainer = Trainer(shop, accelerator)
     for step in range(STEPS):
         found["between steps"] = resident_bytes("VmRSS") - before
         began = time.monotonic()

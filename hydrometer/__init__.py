@@ -3,6 +3,7 @@
 >>> import hydrometer
 >>> result = hydrometer.diagnose(out="runs/first", teacher=["expert=bundled:expert", "self+answer"])
 >>> print(result.summary["verdict"])
+>>> hydrometer.open_run("runs/first").ranking
 >>> hydrometer.train(out="runs/trained", teacher="expert=bundled:expert").summary["after"]["accuracy"]
 >>> hydrometer.probe("prefix", teacher="expert=bundled:expert").summary["teachers"]["expert"]["verdict"]
 >>> hydrometer.evaluate(model="bundled:student", task="bundled:chain", samples=8).accuracy
@@ -14,24 +15,42 @@ from typing import TYPE_CHECKING, Any
 from hydrometer.version import __version__
 
 if TYPE_CHECKING:
-    from hydrometer.diagnosis.run import Diagnosis as Diagnosis
     from hydrometer.diagnosis.run import diagnose as diagnose
     from hydrometer.evaluation.run import Evaluation as Evaluation
     from hydrometer.evaluation.run import evaluate as evaluate
+    from hydrometer.opening import open_run as open_run
     from hydrometer.probes.run import Probe as Probe
     from hydrometer.probes.run import probe as probe
-    from hydrometer.training.run import Training as Training
+    from hydrometer.results import Diagnosis as Diagnosis
+    from hydrometer.results import Training as Training
     from hydrometer.training.run import train as train
 
-__all__ = ["Diagnosis", "Evaluation", "Probe", "Training", "__version__", "diagnose", "evaluate", "probe", "train"]
+__all__ = [
+    "Diagnosis",
+    "Evaluation",
+    "Probe",
+    "Training",
+    "__version__",
+    "diagnose",
+    "evaluate",
+    "open_run",
+    "probe",
+    "train",
+]
 
 
 _FRONT_DOORS = {
-    **dict.fromkeys(("diagnose", "Diagnosis"), "hydrometer.diagnosis.run"),
+    "diagnose": "hydrometer.diagnosis.run",
     **dict.fromkeys(("evaluate", "Evaluation"), "hydrometer.evaluation.run"),
     **dict.fromkeys(("probe", "Probe"), "hydrometer.probes.run"),
-    **dict.fromkeys(("train", "Training"), "hydrometer.training.run"),
+    "train": "hydrometer.training.run",
+    **dict.fromkeys(("Diagnosis", "Training"), "hydrometer.results"),
+    "open_run": "hydrometer.opening",
 }
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -5,11 +5,13 @@ depends on the processor: without instructions for it, products stay in float32.
 first; where it has been rounded, or where oneDNN is not there, nothing is changed.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any
 
 import torch
+from torch import Tensor
 
 _ROUNDING = 3e-6
 """Relative error that sums in float32 stay below (4e-7 here); bfloat16 is at 3e-3."""
@@ -27,6 +29,33 @@ def fast_matmul(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def without_fast_matmul(function: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+    """`function(*inputs)` with torch's own products, there and in its backward pass, inside of `fast_matmul`.
+
+    For attention over short rows: its many small products take three times as long by oneDNN, above all backwards.
+    """
+    precision = torch.get_float32_matmul_precision()
+    if inputs[0].device.type != "cpu" or precision == "highest":
+        return function(*inputs)
+    found = function(*_Switch.apply("highest", precision, *inputs))
+    return _Switch.apply(precision, "highest", found)[0]
+
+
+class _Switch(torch.autograd.Function):
+    """Hands its inputs on; products after it have one precision, those after its gradient the other."""
+
+    @staticmethod
+    def forward(ctx: Any, now: str, backward: str, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.precision = backward
+        torch.set_float32_matmul_precision(now)
+        return inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        torch.set_float32_matmul_precision(ctx.precision)
+        return None, None, *gradients
 
 
 @cache

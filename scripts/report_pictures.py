@@ -3,7 +3,7 @@
     python scripts/report_pictures.py runs/demo/report.html answer=docs/images/report-answer.png \
         tokens=docs/images/report-tokens.png
 
-Each picture is one section of the page by its id, or one figure by its key, at 1280 pixels; `--dark` and `--width N`
+Each picture is one block of the page by its id, or one figure by its key, at 1280 pixels; `--dark` and `--width N`
 change that. HYDROMETER_BROWSER names the browser (default: chromium on the path).
 """
 
@@ -26,7 +26,7 @@ def take_pictures(page: Page, wanted: list[str]) -> None:
     """One picture for each NAME=FILE."""
     for entry in wanted:
         name, _, target = entry.partition("=")
-        place = page.locator(f"section#{name}, figure[data-figure='{name}']").first
+        place = page.locator(f"section#{name}, div#{name}, figure[data-figure='{name}']").first
         place.scroll_into_view_if_needed()
         page.wait_for_timeout(400)
         box = place.bounding_box()

@@ -35,3 +35,27 @@ def data_folder() -> Path:
 def models_folder() -> Path:
     """The folder of real models (mark the test `real_model`)."""
     return Path(os.environ["HYDROMETER_MODELS"])
+
+
+@pytest.fixture(scope="session")
+def small_diagnosis(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a diagnosis of the bundled student, which tests only read; the one of docs/python.md."""
+    import hydrometer
+
+    out = tmp_path_factory.mktemp("small") / "first"
+    teachers = ["expert=bundled:expert", "self+answer"]
+    hydrometer.diagnose(
+        out=out, teacher=teachers, objective=["reverse_kl"], questions=6, rollouts=12, paths=1, visits=4, min_visits=4
+    )
+    return out
+
+
+@pytest.fixture(scope="session")
+def small_training(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training run of three steps of the bundled student, which tests only read."""
+    import hydrometer
+
+    out = tmp_path_factory.mktemp("small") / "trained"
+    options = {"steps": 3, "prompts_per_step": 2, "num_generations": 2, "eval_questions": 2, "eval_samples": 2}
+    hydrometer.train(out=out, teacher="expert=bundled:expert", check=False, **options)
+    return out

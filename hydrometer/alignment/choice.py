@@ -29,6 +29,8 @@ from hydrometer.alignment.separation import RECOMMEND_AT, separate_arms
 from hydrometer.alignment.unit import fieller_interval
 
 NO_OBJECTIVE = "none"
+NO_PLACE = -1
+"""Stands for `no teacher` where teachers are numbered."""
 NO_UNIT = "no_unit"
 """Reason of a missing score: the arms have an order, but noise leaves no length of the ideal direction."""
 
@@ -82,6 +84,10 @@ class Ranking(NamedTuple):
     """Arms that would be ranked but have no node at all."""
     factor: float
     """How many times the present questions would separate the best arm, 1 if it is separated; NaN if unknown."""
+    p_teacher: float
+    """That the best arm of the leader's teacher is within epsilon of the best arm; NaN where nothing is known."""
+    teacher_factor: float
+    """As `factor`, for the leader's teacher against the others."""
     needed: float
     """Level of a recommendation (see `separation`) and of the intervals."""
     question_share: float
@@ -97,11 +103,39 @@ class Ranking(NamedTuple):
         """Arms that may be better than the first one."""
         return tuple(line for line in self.lines[1:] if not line.is_told_apart and math.isfinite(line.p_within_epsilon))
 
+    @property
+    def own(self) -> tuple[Ranked, ...]:
+        """The first arm, and those of its teacher that may be better than it."""
+        first = self.lines[0].arm
+        return self.lines[:1] + tuple(line for line in self.rivals if _teacher(line.arm) == _teacher(first))
+
+    @property
+    def others(self) -> tuple[Ranked, ...]:
+        """Arms of other teachers that may be better than the first one."""
+        return tuple(line for line in self.rivals if line not in self.own)
+
+    @property
+    def is_teacher_decided(self) -> bool:
+        """Whether the leader's teacher is separated from all others, if not its objective."""
+        return self.teacher_factor == 1.0
+
     def more_tokens(self, spent: int) -> int | None:
         """Generated tokens beyond those `spent` that would separate the best arm; None where that is unknown."""
-        if not spent or not math.isfinite(self.factor):  # where nothing was sampled, sampling has no price
-            return None
-        return math.ceil((self.factor - 1.0) * spent)
+        return _price(self.factor, spent)
+
+    def more_tokens_for_teacher(self, spent: int) -> int | None:
+        """The same for the best arm's teacher alone."""
+        return _price(self.teacher_factor, spent)
+
+
+def _price(factor: float, spent: int) -> int | None:
+    if not spent or not math.isfinite(factor):  # where nothing was sampled, sampling has no price
+        return None
+    return math.ceil((factor - 1.0) * spent)
+
+
+def _teacher(arm: Arm | None) -> str | None:
+    return None if arm is None else arm.teacher
 
 
 def merge_arms(teachers: Sequence[str], objectives: Mapping[str, ObjectiveInfo]) -> list[Arm]:
@@ -234,7 +268,8 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, n
     """
     scores = score_arms(evidence, epsilon=epsilon, confidence=needed)
     estimate = scores.estimate
-    found = separate_arms(estimate, scores.deviations, scores.epsilon, rng, needed)
+    teachers = np.array([*(arm.place[0] for arm in evidence.ranked), NO_PLACE])
+    found = separate_arms(estimate, scores.deviations, scores.epsilon, rng, needed, teachers=teachers)
     order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]
     shares = np.full(len(estimate), np.nan)
@@ -258,6 +293,8 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, n
         lost_questions=evidence.lost_questions,
         unranked=evidence.unranked,
         factor=found.factor,
+        p_teacher=found.p_teacher,
+        teacher_factor=found.teacher_factor,
         needed=needed,
         question_share=float(shares[order[0]]),
     )

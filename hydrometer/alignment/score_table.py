@@ -11,9 +11,11 @@ Each of them once more as NAME_with_harm, with what was not measured counted as 
 
     with_harm = m score - (1 - m) a,    m = sum W |d| over measured nodes / the same over all positions of the paths
 
-|d| is the full-vocabulary length, and a the same statistic with every effect replaced by its size (1 for the cosine):
-positions that were not measured are taken to oppose success as strongly, per |d|, as measured ones matter. Sizes of
-noisy effects are too large, so that this is a cautious score, at few visits a very cautious one.
+|d| is the full-vocabulary length of the objective's direction; for the two advantages, which are no matter of the
+objective, that of q - p. `a` is what counts as nothing but harm: a cosine of -1; for signal and path_direction the same
+statistic with every effect replaced by its size (noise makes it too large: a cautious score, at few visits a very
+cautious one); for path_advantage the student's own success rate, the most that there is to lose, and for mean_advantage
+that rate spread over the measured nodes.
 
 Without any continuation: means over all positions of the paths of overlap, its masses, entropy gap and reverse KL.
 """
@@ -37,7 +39,7 @@ from hydrometer.types import NO_TEACHER
 
 NO_NODES = "no_nodes"
 NO_FULL_DIRECTION = "no_full_vocabulary_direction"
-_NAMED = ("nodes", "paths", "measured_norm", "norm")
+_NAMED = ("nodes", "paths", "student", "measured_norm", "norm", "measured_gap", "gap")
 _EFFECTS = ("advantage", "signal", "path_advantage", "path_direction")
 _POOLED = ("inner", "ideal_square", "noise", "direction_square", "inner_noise", "direction_noise")
 TERMS = (*_NAMED, *_EFFECTS, *(f"{name}_size" for name in _EFFECTS), *_POOLED)
@@ -79,9 +81,11 @@ def _pooled(sums: Sums) -> Values:
     return METRICS["pooled_cosine"].value(terms)
 
 
-def with_harm(score: Callable[[Sums], Values], size: Callable[[Sums], Values]) -> Callable[[Sums], Values]:
-    """M score - (1 - m) size."""
-    share = _ratio("measured_norm", "norm")
+def with_harm(
+    score: Callable[[Sums], Values], size: Callable[[Sums], Values], length: str = "norm"
+) -> Callable[[Sums], Values]:
+    """The measured share m of a length (`norm` of the direction, `gap` of q - p): m score - (1 - m) size."""
+    share = _ratio(f"measured_{length}", length)
 
     def statistic(sums: Sums) -> Values:
         measured = np.clip(share(sums), 0.0, 1.0)
@@ -95,15 +99,17 @@ def _kinds() -> dict[str, ScoreKind]:
     harmed = {
         "pooled_cosine_with_harm": ScoreKind(with_harm(_pooled, lambda s: np.ones(s.shape[:-1])), "norm", CORRELATION)
     }
-    for name, per, contributes in (
-        ("advantage", "nodes", "nodes"),
-        ("signal", "nodes", "nodes"),
-        ("path_advantage", "paths", "paths"),
-        ("path_direction", "paths", "paths"),
+    for name, per in (
+        ("advantage", "nodes"),
+        ("signal", "nodes"),
+        ("path_advantage", "paths"),
+        ("path_direction", "paths"),
     ):
         title = f"mean_{name}" if per == "nodes" else name
-        plain[title] = ScoreKind(_ratio(name, per), contributes)
-        harmed[f"{title}_with_harm"] = ScoreKind(with_harm(_ratio(name, per), _ratio(f"{name}_size", per)), "norm")
+        is_policy = name.endswith("advantage")
+        size, length = ("student", "gap") if is_policy else (f"{name}_size", "norm")
+        plain[title] = ScoreKind(_ratio(name, per), per)
+        harmed[f"{title}_with_harm"] = ScoreKind(with_harm(_ratio(name, per), _ratio(size, per), length), length)
     return plain | harmed
 
 
@@ -111,60 +117,69 @@ KINDS = _kinds()
 """Scores that depend on who continues, by name."""
 
 
-def alignment_scores(study: Study, nodes: pl.DataFrame, token_scores: pl.DataFrame) -> list[dict[str, Any]]:
+def alignment_scores(
+    study: Study, nodes: pl.DataFrame, token_scores: pl.DataFrame, questions: pl.DataFrame
+) -> list[dict[str, Any]]:
     """Rows of every arm of one continuation, and of `no teacher`.
 
     Args:
         study: of the continuation.
         nodes: `nodes.parquet`.
         token_scores: `token_scores.parquet`.
+        questions: `questions.parquet`, for the student's success rates.
     """
     rows = []
     for arm in study.arms:
-        sums = arm_sums(study, arm, nodes, token_scores)
+        sums = arm_sums(study, arm, nodes, token_scores, questions)
         named = {"teacher": arm.teacher, "objective": arm.objective, "continuation": study.continuation}
         for name, kind in KINDS.items():
             options = {"limits": kind.limits, "is_ratio": kind.is_ratio}
             result = jackknife(kind.value, sums, sums[:, _AT[kind.contributes]] > 0.0, **options)
-            is_unknown = name.endswith("_with_harm") and not np.isfinite(sums[:, _AT["norm"]]).all()
-            rows.append(named | {"score": name} | score_row(result, NO_FULL_DIRECTION if is_unknown else NO_NODES))
+            is_known = kind.contributes not in ("norm", "gap") or np.isfinite(sums[:, _AT[kind.contributes]]).all()
+            rows.append(named | {"score": name} | score_row(result, NO_NODES if is_known else NO_FULL_DIRECTION))
     return rows + [nothing(name, study.continuation) for name in KINDS]
 
 
 def arm_sums(
-    study: Study, arm: Arm, nodes: pl.DataFrame, token_scores: pl.DataFrame
+    study: Study, arm: Arm, nodes: pl.DataFrame, token_scores: pl.DataFrame, questions: pl.DataFrame
 ) -> Float[np.ndarray, "question term"]:
     """`TERMS` of every question that the arm's teacher was scored on."""
     keys = list(NODE_KEYS[:3])
-    full = token_scores.filter(teacher=arm.teacher, objective=arm.objective).select(
-        *keys, pl.col("full_norm_squared").sqrt().alias("length")
+    lengths = token_scores.filter(teacher=arm.teacher, objective=arm.objective).select(
+        *keys, _known(pl.col("full_norm_squared").sqrt()).alias("norm"), pl.col("l2").alias("gap")
     )
-    weight = (pl.col("path_weight") * pl.col("node_weight")).alias("weight")
-    here = nodes.filter(continuation=study.continuation).select(*keys, "path_weight", weight).join(full, on=keys)
-    paths = here.group_by("question_id", "rollout_id").agg(pl.col("path_weight").first())
-    questions = paths.group_by("question_id").agg(pl.col("path_weight").sum()).sort("question_id")
-    norms = (
-        here.group_by("question_id").agg((pl.col("weight") * _known("length")).sum().alias("norm")).sort("question_id")
+    weight = pl.col("path_weight") * pl.col("node_weight")
+    weighted = [(weight * pl.col(name)).sum().alias(name) for name in ("norm", "gap")]
+    totals = (
+        nodes.filter(continuation=study.continuation)
+        .join(lengths, on=keys)
+        .group_by("question_id", "rollout_id")
+        .agg(pl.col("path_weight").first().alias("paths"), *weighted)
+        .group_by("question_id")
+        .agg(pl.col("paths", "norm", "gap").sum())
+        .join(questions.select("question_id", "success_rate"), on="question_id")
+        .with_columns(student=pl.col("paths") * pl.col("success_rate"))
+        .sort("question_id")
     )
-    sums = np.zeros((questions.height, len(TERMS)))
-    sums[:, _AT["paths"]] = questions["path_weight"].to_numpy()
-    sums[:, _AT["norm"]] = norms["norm"].to_numpy()
-    place = {name: index for index, name in enumerate(questions["question_id"])}
+    sums = np.zeros((totals.height, len(TERMS)))
+    for name in ("paths", "norm", "gap", "student"):
+        sums[:, _AT[name]] = totals[name].to_numpy()
+    place = {name: index for index, name in enumerate(totals["question_id"])}
     mine = [index for index, name in enumerate(study.labels.questions) if name in place]
     places = [place[study.labels.questions[index]] for index in mine]
-    measured = study.kept.keys.join(full, on=keys, how="left", maintain_order="left")
-    terms = _node_terms(study, arm, measured.select(_known("length"))["length"].to_numpy())
+    here = study.kept.keys.join(lengths, on=keys, how="left", maintain_order="left")
+    terms = _node_terms(study, arm) | {f"measured_{name}": here[name].to_numpy() for name in ("norm", "gap")}
     for name, values in sum_by_name(study, arm, terms).items():
         sums[places, _AT[name]] = values[mine]
     return sums
 
 
-def _known(name: str) -> pl.Expr:
+def _known(length: pl.Expr) -> pl.Expr:
     """A length that no teacher gives stays unknown in a sum."""
-    return pl.col(name).fill_null(float("nan"))
+    return length.fill_null(float("nan"))
 
 
-def _node_terms(study: Study, arm: Arm, lengths: Float[np.ndarray, " node"]) -> dict[str, Float[np.ndarray, " node"]]:
+def _node_terms(study: Study, arm: Arm) -> dict[str, Float[np.ndarray, " node"]]:
     scores, (teacher, _) = study.scores, arm.place
     kept_mass = np.exp(study.fields.logprobs[teacher]).sum(-1)
     effects = {
@@ -175,7 +190,7 @@ def _node_terms(study: Study, arm: Arm, lengths: Float[np.ndarray, " node"]) -> 
     }
     pooled = {name: study.terms[(METRIC_TERMS.index(name), *arm.place)] for name in _POOLED}
     sizes = {f"{name}_size": np.abs(values) for name, values in effects.items()}
-    return {"nodes": np.ones(len(study.kept)), "measured_norm": lengths} | effects | sizes | pooled
+    return {"nodes": np.ones(len(study.kept))} | effects | sizes | pooled
 
 
 def sum_by_name(

@@ -30,7 +30,9 @@ from hydrometer.alignment.wording import (
     MEASURED_AT,
     measurement_warnings,
     name_of,
+    objectives_of,
     recommendation_sentence,
+    teacher_sentence,
     undecided_sentence,
 )
 from hydrometer.types import NO_TEACHER, STUDENT
@@ -117,7 +119,12 @@ def summarise(
     }
 
 
-_NO_VERDICT = {"recommendation": None, "more_tokens": None, "verdict": "Nothing to rank: no candidate was counted."}
+_NO_VERDICT = {
+    "recommendation": None,
+    "leading_teacher": None,
+    "more_tokens": None,
+    "verdict": "Nothing to rank: no candidate was counted.",
+}
 
 
 def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
@@ -134,15 +141,36 @@ def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
 
 def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
+    spent = int(cost.get("generated_tokens", 0))
+    leading = _leading_teacher(ranking, name, spent)
     if sure := ranking.recommended:
         entry = _ranking_entry(sure, name)
         sentence = recommendation_sentence(sure, ranking, epsilon, _who_continues(entry["continuation"]))
         chosen = {name: entry[name] for name in ("teacher", "objective", "continuation")}
         chosen |= {"probability": sure.p_within_epsilon, "sentence": sentence}
         chosen["not_told_apart_from"] = [name_of(rival) for rival in ranking.rivals]
-        return {"recommendation": chosen, "more_tokens": None, "verdict": sentence}
-    more = ranking.more_tokens(int(cost.get("generated_tokens", 0)))
-    return {"recommendation": None, "more_tokens": more, "verdict": undecided_sentence(ranking, epsilon, more)}
+        return {"recommendation": chosen, "leading_teacher": leading, "more_tokens": None, "verdict": sentence}
+    more = ranking.more_tokens(spent)
+    if leading is not None and leading["is_decided"]:
+        sentence = teacher_sentence(ranking, epsilon, _who_continues(leading["continuation"]), more)
+    else:
+        sentence = undecided_sentence(ranking, epsilon, more, ranking.more_tokens_for_teacher(spent))
+    return {"recommendation": None, "leading_teacher": leading, "more_tokens": more, "verdict": sentence}
+
+
+def _leading_teacher(ranking: Ranking, name: str, spent: int) -> dict[str, Any] | None:
+    """The first arm's teacher, its objectives that are not told apart, and how sure it is; None for no teacher."""
+    first = ranking.lines[0]
+    if first.arm is None or finite(ranking.p_teacher) is None:
+        return None
+    return {
+        "teacher": first.arm.teacher,
+        "objectives": objectives_of(ranking.own),
+        "continuation": continuation_of(first.arm.teacher, name),
+        "probability": ranking.p_teacher,
+        "is_decided": ranking.is_teacher_decided,
+        "more_tokens": None if ranking.is_teacher_decided else ranking.more_tokens_for_teacher(spent),
+    }
 
 
 def _who_continues(continuation: str) -> str:

@@ -9,6 +9,7 @@ from hydrometer.alignment.scores import NO_DIRECTION
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
+_MOST_NAMES = 4
 SPREAD_AT = 0.5
 """Share of a score's variance between questions from which more paths of each are not worth it."""
 LIMIT = (
@@ -32,22 +33,62 @@ def name_of(line: Ranked) -> str:
     return "no teacher" if line.arm is None else f"{line.arm.teacher} with {line.arm.objective}"
 
 
+def list_names(names: Sequence[str], last: str = "and") -> str:
+    """`a`, `a and b`, `a, b and c`; of more than four, three and the number of the rest."""
+    if len(names) > _MOST_NAMES:
+        names = [*names[: _MOST_NAMES - 1], f"{len(names) - _MOST_NAMES + 1} more"]
+        last = "and"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {last} {names[-1]}"
+
+
+def objectives_of(lines: Sequence[Ranked]) -> list[str]:
+    """Objectives of some teacher's arms."""
+    return [line.arm.objective for line in lines if line.arm is not None]
+
+
 def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, continuation: str) -> str:
     """What the recommended arm is better at, over what, and the limit of it."""
-    where = f"over {ranking.n_questions} questions ({ranking.n_nodes} nodes that all arms share)"
-    limit = LIMIT if continuation == "student" else TEACHER_LIMIT.format(who=continuation)
+    where, limit = _where(ranking), _limit(continuation)
     if line.arm is None:
         return (
             f"Without any teacher: doing nothing is within {epsilon:g} of the best pooled cosine with probability "
             f"{line.p_within_epsilon:.2f} {where}. {limit}"
         )
     own = f"its own is {line.score:+.3f}" if math.isfinite(line.score) else "in what unit could not be measured"
-    rivals = ", ".join(name_of(rival) for rival in ranking.rivals)
-    tied = f" It was not told apart from {rivals}: they differ by less than that." if rivals else ""
+    rivals = [name_of(rival) for rival in ranking.rivals]
+    tied = f" It was not told apart from {list_names(rivals)}: they differ by less than that." if rivals else ""
     return (
         f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
         f"{line.p_within_epsilon:.2f}, {where}; {own}.{tied} {limit}"
     )
+
+
+def teacher_sentence(ranking: Ranking, epsilon: float, continuation: str, more_tokens: int | None) -> str:
+    """That the teacher is decided, of which its objectives, and what those would cost to tell apart."""
+    best = ranking.lines[0]
+    assert best.arm is not None
+    objectives = objectives_of(ranking.own)
+    untold = f"{objectives[0]} leads"
+    if len(objectives) > 1:
+        untold = f"{list_names(objectives)} are not told apart: take {'either' if len(objectives) == 2 else 'any'}"
+    return (
+        f"The teacher is decided, its objective is not: the best arm of {best.arm.teacher} is within {epsilon:g} of "
+        f"the best pooled cosine with probability {ranking.p_teacher:.2f}, {_where(ranking)}. Of its objectives "
+        f"{untold}. At today's scores it would take {_price(more_tokens)} more generated tokens to tell. "
+        f"{_limit(continuation)}"
+    )
+
+
+def _where(ranking: Ranking) -> str:
+    return f"over {ranking.n_questions} questions ({ranking.n_nodes} nodes that all arms share)"
+
+
+def _limit(continuation: str) -> str:
+    return LIMIT if continuation == "student" else TEACHER_LIMIT.format(who=continuation)
+
+
+def _price(more_tokens: int | None) -> str:
+    return "an unknown number of" if more_tokens is None else f"about {more_tokens:,}"
 
 
 def where_to_spend(question_share: float) -> str:
@@ -62,8 +103,8 @@ def where_to_spend(question_share: float) -> str:
     )
 
 
-def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None) -> str:
-    """Why nothing is recommended, and what it would cost to tell."""
+def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None, for_teacher: int | None) -> str:
+    """Why nothing is recommended, and what it would cost to tell the arm, and the teacher alone."""
     scored = [line for line in ranking.lines if line.arm is not None]
     if not scored and not ranking.unranked:
         return "Nothing to rank: all objectives of this run are references, which are never ranked."
@@ -86,18 +127,36 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
     best = ranking.lines[0]
     if not math.isfinite(best.p_within_epsilon):
         return "Not separated yet: leaving out one question leaves nothing but noise, so no probability is given."
-    price = "an unknown number of" if more_tokens is None else f"about {more_tokens:,}"
+    if len(ranking.own) > 1:
+        return _undecided_teacher(ranking, epsilon, more_tokens, for_teacher)
     if best.p_within_epsilon < ranking.needed:
         why = (
             f"is within {epsilon:g} of the best with probability {best.p_within_epsilon:.2f} only "
             f"({ranking.needed:.3g} is asked for)"
         )
     else:
-        why = f"cannot be told apart from {', '.join(name_of(rival) for rival in ranking.rivals)}"
-    spending = where_to_spend(ranking.question_share)
+        why = f"cannot be told apart from {list_names([name_of(rival) for rival in ranking.rivals])}"
     return (
         f"Not separated yet: {name_of(best)} leads, but {why}. If today's scores are right it would "
-        f"take {price} more generated tokens, spent on further questions, to tell.{spending}"
+        f"take {_price(more_tokens)} more generated tokens, spent on further questions, to tell."
+        f"{where_to_spend(ranking.question_share)}"
+    )
+
+
+def _undecided_teacher(ranking: Ranking, epsilon: float, more_tokens: int | None, for_teacher: int | None) -> str:
+    """Where several objectives of one teacher lead: how sure the teacher is, and what teacher and objective cost."""
+    best = ranking.lines[0]
+    assert best.arm is not None
+    others = list(dict.fromkeys(line.arm.teacher if line.arm else name_of(line) for line in ranking.others))
+    if ranking.p_teacher < ranking.needed:
+        sure = f" only ({ranking.needed:.3g} is asked for)"
+    else:
+        sure = f", but {list_names(others)} {'is' if len(others) == 1 else 'are'} not told apart from it"
+    return (
+        f"Not separated yet: {best.arm.teacher} leads, with {list_names(objectives_of(ranking.own), 'or')}; the best "
+        f"of these is within {epsilon:g} of the best arm with probability {ranking.p_teacher:.2f}{sure}. At today's "
+        f"scores it would take {_price(for_teacher)} more generated tokens, on further questions, to tell the teacher, "
+        f"and {_price(more_tokens)} to tell its objective too.{where_to_spend(ranking.question_share)}"
     )
 
 

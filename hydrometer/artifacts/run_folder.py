@@ -4,7 +4,7 @@ import contextlib
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,9 +168,29 @@ def read_table(path: Path) -> pl.DataFrame:
     Raises:
         RunFolderError: it is missing or damaged.
     """
-    try:
+    with _translate_unreadable(path):
         refuse_special(path)
         return pl.read_parquet(path, glob=False)  # a folder may be called "a[b]"
+
+
+def scan_table(path: Path) -> pl.LazyFrame:
+    """The same table, of which only columns and types are read yet.
+
+    Raises:
+        RunFolderError: it is missing or damaged.
+    """
+    with _translate_unreadable(path):
+        refuse_special(path)
+        frame = pl.scan_parquet(path, glob=False)
+        frame.collect_schema()
+        return frame
+
+
+@contextlib.contextmanager
+def _translate_unreadable(path: Path) -> Iterator[None]:
+    """Raise RunFolderError for a parquet file that is missing or damaged."""
+    try:
+        yield
     except FileNotFoundError as error:
         raise RunFolderError(f"{path} is missing: {path.parent} is not a finished run folder.") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from hydrometer.cli.closing import count_of, fitting, lines_left, print_report, warning_texts
 from hydrometer.cli.printable import printable
 from hydrometer.evaluation.config import EvaluateConfig
 
@@ -66,27 +67,29 @@ def evaluate(
 
 def print_evaluation(result: "Evaluation", screen: Console) -> None:
     """A line per quantity, a column per model, and the difference of two."""
-    summary = result.summary
+    summary, cost = result.summary, result.summary["cost"]
     drawn = "1 greedy response" if summary["greedy"] else f"{summary['samples']} responses"
-    screen.print(
-        Text(
-            printable(
-                f"\n{summary['task']}, split {summary['split']}: {summary['questions']:,} questions, {drawn} each, "
-                f"{summary['grading']} grading. Intervals: 95 % over questions.\n"
-            )
-        )
+    asked = (
+        f"\n{summary['task']}, split {summary['split']}: {summary['questions']:,} questions, {drawn} each, "
+        f"{summary['grading']} grading. Intervals: 95 % over questions.\n"
     )
-    screen.print(_build_table(summary))
+    found: list[RenderableType] = [Text(printable(asked)), _build_table(summary)]
     if summary["comparison"] is not None:
-        screen.print(Text(printable(_describe_difference(summary))))
-    for warning in summary["warnings"]:
-        screen.print(Text(printable(f"- {warning}"), style="yellow"))
-    cost = summary["cost"]
-    screen.print(
+        found.append(Text(printable(_describe_difference(summary))))
+    spent = Text(
         f"\nCost: {cost['rollouts']:,} responses, {cost['generated_tokens']:,} tokens, {cost['wall_s']:.0f} s."
     )
+    warnings = warning_texts(summary["warnings"])
+    told = fitting(screen, warnings, lines_left(screen, [*found, spent, Text("")]))
+    for part in (*found, *told):
+        screen.print(part)
+    if len(told) < len(warnings):
+        rest = count_of(len(warnings) - len(told), "more warning")
+        where = "--json prints them" if result.folder is None else "they are in the report"
+        screen.print(Text(f"{rest}: {where}.", style="yellow"))
+    screen.print(spent)
     if result.folder is not None:
-        screen.print(Text(printable(f"Run folder: {result.folder}")), soft_wrap=True)
+        print_report(result.folder, screen)
 
 
 def _build_table(summary: Mapping[str, Any]) -> Table:

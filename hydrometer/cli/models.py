@@ -49,9 +49,8 @@ def models(*, json: bool = False) -> None:
     screen.print("\nGain in accuracy from a context, in points (after ±: half of the interval)\n")
     screen.print(_gains(everyone))
     minutes = card["training_cpu_s"] / 60
-    screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {minutes:.0f} CPU minutes:")
-    for name, member in everyone.items():
-        screen.print(f"  {_spec(name, card)}: {_origin(member['training'])}", soft_wrap=True)
+    screen.print(f"\nMade by {card['made_by']} from seed {card['seed']} in {minutes:.0f} CPU minutes:\n")
+    screen.print(_origins(everyone, card))
 
 
 def _properties(members: Mapping[str, Any]) -> Table:
@@ -91,14 +90,19 @@ def _points(estimate: Mapping[str, Any] | None) -> str:
     return f"{value:+.0f} ±{(high - low) / 2:.0f}"
 
 
-def _spec(name: str, card: Mapping[str, Any]) -> str:
-    return f"bundled:{name}" if name in card["members"] else f"{name} (not bundled)"
-
-
-def _origin(training: Mapping[str, Any]) -> str:
-    amount = f"{training['tokens']:,} tokens, {training['cpu_s']:,} CPU s"
-    text = f"run {training['run']}, step {training['step']:,}, {amount}"
-    if "rollouts" in training:
-        plan = training["plan"]
-        text += f", {training['rollouts']:,} rollouts, from {plan['start']} by {plan['objective']}"
-    return text
+def _origins(members: Mapping[str, Any], card: Mapping[str, Any]) -> Table:
+    """How each member was made."""
+    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
+    table.add_column("model", no_wrap=True)
+    table.add_column("run", no_wrap=True)
+    for title in ("step", "tokens", "CPU s"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for name, member in members.items():
+        made = member["training"]
+        notes = [] if name in card["members"] else ["not bundled"]
+        if "rollouts" in made:
+            notes.append(f"{made['rollouts']:,} rollouts from {made['plan']['start']}, {made['plan']['objective']}")
+        spec = f"bundled:{name}" if name in card["members"] else name
+        table.add_row(spec, made["run"], *(f"{made[key]:,}" for key in ("step", "tokens", "cpu_s")), "; ".join(notes))
+    return table

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hydrometer.cli.cost import told_of_cache
+from hydrometer.cli.closing import print_report, told_of_cache
 from hydrometer.cli.printable import printable
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def print_probe(result: "Probe", screen: Console) -> None:
         f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
     if result.folder is not None:
-        say(f"Run folder: {result.folder}")
+        print_report(result.folder, screen)
 
 
 def _build_table(summary: Found) -> Table:

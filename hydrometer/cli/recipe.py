@@ -11,9 +11,10 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
+from hydrometer.cli.closing import print_report
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
-from hydrometer.evaluation.wording import percent
+from hydrometer.evaluation.wording import percent, points
 
 _WIDTH = 60
 """Characters of a candidate that are shown."""
@@ -88,9 +89,9 @@ def _print(result: Mapping[str, Any], folder: Path, screen: Console) -> None:
             before, after = stage["before"]["accuracy"], stage["after"]["accuracy"]
             say(f"  {name:<14} accuracy {100 * before['value']:.1f} % -> {percent(after)}")
     for pair in result["compare"]:
-        difference = percent(pair["difference"], signed=True)
+        difference = points(pair["difference"])
         say(f"  {pair['first']} minus {pair['second']}: {difference} (paired by question)")
-    say(f"Folder: {folder}")
+    print_report(folder, screen)
 
 
 def _print_choice(name: str, stage: Mapping[str, Any], say: Callable[[str], None]) -> None:

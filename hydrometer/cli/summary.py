@@ -7,15 +7,22 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hydrometer.cli.cost import told_of_cache
+from hydrometer.cli.closing import count_of, fitting, lines_left, print_report, told_of_cache, warning_texts
 from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 from hydrometer.types import NO_TEACHER, STUDENT
 
-_SHOWN_WARNINGS = 4
-_SHOWN_ARMS = 12
+_FEWEST_ARMS, _MOST_ARMS = 4, 12
+"""Lines of the ranking, `no teacher` among them."""
+_MOST_TILTS = 1
+_TABLE_HEAD = 2
+_BLANKS_AND_REPORT = [Text("")] * 4
+_NUMBERS, _SPLITS = 32, 18
+"""Characters that the numbers of an arm take, and those of correct and of incorrect paths."""
+_LEGIBLE = 20
+"""Characters of a teacher's name that tell it from others."""
 _MARK_WIDTH = 21
 _WIDE = 110
 """Columns of a terminal that has room for pictures of the intervals."""
@@ -29,31 +36,30 @@ _REASONS = {
 
 
 def print_summary(result: Diagnosis, screen: Console) -> None:
-    """Ranking with intervals, verdict, warnings, cost and where the report is."""
+    """Ranking with intervals, verdict, warnings, cost and where the report is: a screen of it on a terminal."""
     summary = result.summary
+    tilts = _tilts(summary, _MOST_TILTS if screen.is_terminal else None)
+    answer = [Text(printable(line)) for line in (summary["verdict"], _against_no_teacher(summary), *tilts)]
+    answer += [Text(f"none: {why}") for why in _reasons(summary)]
+    cost = Text(_cost(summary["cost"]))
+    room = lines_left(screen, [*answer, cost, *_BLANKS_AND_REPORT])
+    rows = _MOST_ARMS if room is None else max(_FEWEST_ARMS, min(_MOST_ARMS, room - _TABLE_HEAD - 1))
+    shown = _shown(summary["ranking"], rows)
+    table = _ranking_table(summary, shown, screen.width)
+    warnings = warning_texts(summary["warnings"])
+    told = fitting(screen, warnings, lines_left(screen, [*answer, cost, *_BLANKS_AND_REPORT, table]))
     screen.print()
-    screen.print(_ranking_table(summary, screen.width))
-    hidden = len(summary["ranking"]) - len(_shown(summary["ranking"]))
-    if hidden:
-        screen.print(f"and {hidden} more arms, which are in the report.")
-    for reason, text in _REASONS.items():
-        if any(line["reason"] == reason for line in summary["ranking"]):
-            screen.print(f"none: {text}")
+    screen.print(table)
     screen.print()
-    screen.print(Text(printable(summary["verdict"])))
-    screen.print(_against_no_teacher(summary))
-    for line in _tilts(summary):
-        screen.print(Text(printable(line)))
-    for warning in summary["warnings"][:_SHOWN_WARNINGS]:
-        screen.print(Text(printable(f"- {warning}"), style="yellow"))
-    if len(summary["warnings"]) > _SHOWN_WARNINGS:
-        screen.print(Text(f"- {len(summary['warnings']) - _SHOWN_WARNINGS} more warnings are in the report."))
-    cost = summary["cost"]
-    screen.print(
-        f"\nCost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
-        f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
-    )
-    screen.print(Text(printable(f"Report: {result.folder / 'report.html'}")), soft_wrap=True)
+    for line in (*answer, *told):
+        screen.print(line)
+    left = {"arm": len(summary["ranking"]) - len(shown), "warning": len(warnings) - len(told)}
+    if any(left.values()):
+        rest = " and ".join(count_of(number, f"more {noun}") for noun, number in left.items() if number)
+        screen.print(Text(f"In the report: {rest}.", style="yellow" if left["warning"] else ""))
+    screen.print()
+    screen.print(cost)
+    print_report(result.folder, screen)
 
 
 def print_plan(plan: Plan, screen: Console) -> None:
@@ -69,17 +75,22 @@ def print_plan(plan: Plan, screen: Console) -> None:
         screen.print(f"Of these rollouts are continued after a forced token, or from a teacher's prompt: {parts}.")
 
 
-def _ranking_table(summary: Mapping[str, Any], width: int) -> Table:
-    """The first arms and no teacher; the intervals as a picture too where the terminal is wide enough."""
+def _ranking_table(summary: Mapping[str, Any], shown: Sequence[Mapping[str, Any]], width: int) -> Table:
+    """A line per arm; the intervals as a picture, and correct and incorrect paths, where the terminal has room."""
+    room = width - _NUMBERS
+    is_drawn = width >= _WIDE and any(line["interval"] for line in shown)
+    room -= is_drawn * (_MARK_WIDTH + 1)
+    teacher, objective = (max(len(printable(line[name])) for line in shown) for name in ("teacher", "objective"))
     # branches lie at a few nodes only where paths are ranked by their outcomes: too few to tell splits apart
-    splits = () if summary["ranked_by"] == "outcomes" else ("correct", "incorrect")
-    shown = _shown(summary["ranking"])
+    is_split = summary["ranked_by"] != "outcomes" and room >= _SPLITS + min(teacher, _LEGIBLE) + objective
+    room -= is_split * _SPLITS
+    objective = min(objective, max(room - teacher, room - _LEGIBLE))
+    splits = ("correct", "incorrect") if is_split else ()
     ends = [end for line in shown for end in line["interval"] or ()]
     axis = (min([*ends, 0.0]), max([*ends, 0.0]))
-    is_drawn = axis[0] < axis[1] and width >= _WIDE
     table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="bold")
-    table.add_column("teacher", overflow="fold")
-    table.add_column("objective", overflow="fold")
+    for title, widest in (("teacher", room - objective), ("objective", objective)):
+        table.add_column(title, no_wrap=True, overflow="ellipsis", max_width=widest)
     for title in ("pooled\ncosine", "95 % over\nquestions"):
         table.add_column(title, justify="right", no_wrap=True)
     if is_drawn:
@@ -105,9 +116,23 @@ def _picture(interval: Sequence[float] | None, value: float | None, axis: tuple[
     return draw_interval(interval[0], value, interval[1], axis=axis, width=_MARK_WIDTH)
 
 
-def _shown(ranking: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _shown(ranking: Sequence[Mapping[str, Any]], rows: int) -> list[Mapping[str, Any]]:
     """The first arms, and no teacher wherever it stands."""
-    return [line for place, line in enumerate(ranking) if place < _SHOWN_ARMS or line["teacher"] == NO_TEACHER]
+    first = ranking[:rows]
+    if any(line["teacher"] == NO_TEACHER for line in first):
+        return list(first)
+    return [*first[: rows - 1], *(line for line in ranking if line["teacher"] == NO_TEACHER)]
+
+
+def _reasons(summary: Mapping[str, Any]) -> list[str]:
+    return [text for reason, text in _REASONS.items() if any(line["reason"] == reason for line in summary["ranking"])]
+
+
+def _cost(cost: Mapping[str, Any]) -> str:
+    return (
+        f"Cost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
+        f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
+    )
 
 
 def _against_no_teacher(summary: Mapping[str, Any]) -> str:
@@ -123,18 +148,19 @@ def _against_no_teacher(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _tilts(summary: Mapping[str, Any]) -> list[str]:
+def _tilts(summary: Mapping[str, Any], most: int | None) -> list[str]:
     """What tilting whole responses towards each teacher would do first, where responses were scored."""
     rows = summary["analyses"]["sequence_tilt"]
     if not rows:
         return []
     lines = ["Change of the success rate per unit of tilt of whole responses towards a teacher (95 % over questions):"]
-    for row in rows:
+    for row in rows[:most]:
         value, auroc = row["derivative"], row["auroc"]["value"]
         order = "none" if auroc is None else f"{auroc:.2f}"
         derivative = f"{_number(value['value'])} {_interval(value['interval'])}"
         lines.append(f"  {row['teacher']}: {derivative}, AUROC of its log-ratio {order}")
-    return lines
+    left = len(rows) - len(lines) + 1
+    return [*lines, f"  {count_of(left, 'more teacher')} in the report."] if left else lines
 
 
 def _number(value: float | None) -> str:

@@ -10,17 +10,18 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from hydrometer.cli.cost import told_of_cache
+from hydrometer.cli.closing import print_report, told_of_cache
 from hydrometer.cli.printable import printable
 from hydrometer.errors import SpecError
-from hydrometer.evaluation.wording import percent
+from hydrometer.evaluation.wording import percent, points
 from hydrometer.training.config import TrainConfig
 
 if TYPE_CHECKING:
-    from hydrometer.training.run import Training
+    from hydrometer.results import Training
 
 _SHOWN = ("reverse_kl", "overlap_ratio", "entropy_gap", "student_entropy", "repeat_ratio", "response_tokens_mean")
 """Metrics that are told of the first and the last step."""
+_SHOWN_ALARMS = 5
 
 
 def train(
@@ -74,7 +75,7 @@ def train(
 
 
 def print_training(result: "Training", screen: Console) -> None:
-    """Accuracy before and after, a few dynamics, alarms, and where the model is."""
+    """Accuracy before and after, a few dynamics, alarms by name, and where the model is: within a screen."""
     summary = result.summary
 
     def say(text: str) -> None:
@@ -92,17 +93,24 @@ def print_training(result: "Training", screen: Console) -> None:
         for name in ("before", "after"):
             say(f"  accuracy {name:<6}  {percent(summary[name]['accuracy'])}")
         if summary["comparison"] is not None:
-            say(f"  difference       {percent(summary['comparison']['difference'], signed=True)}")
+            say(f"  difference       {points(summary['comparison']['difference'])}")
     rows = result.metrics.to_dicts() if summary["steps"] else []
     for name in _SHOWN:
         if rows and rows[0].get(name) is not None and rows[-1].get(name) is not None:
             say(f"  {name:<22} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}")
-    for alarm in summary["alarms"]:
-        say(f"Alarm at step {alarm['step']}: {alarm['name']}. {alarm['mechanism']} {alarm['cure']}")
+    for alarm in summary["alarms"][:_SHOWN_ALARMS]:
+        seen = (
+            f", seen in {', '.join(alarm['metrics'])}" if "metrics" in alarm else ""
+        )  # not where an older version began
+        say(f"Alarm at step {alarm['step']:,}: {alarm['name']}{seen}")
+    if summary["alarms"]:
+        more = len(summary["alarms"]) - _SHOWN_ALARMS
+        say(f"In the report: {f'{more} more alarms, ' if more > 0 else ''}what alarms mean, and what to do.")
     cost = summary["cost"]
     say(
         f"Cost: {cost['rollouts']:,} rollouts, {cost['generated_tokens']:,} generated and {cost['scored_tokens']:,} "
         f"scored tokens{told_of_cache(cost)}, {cost['wall_s']:.0f} s."
     )
     kept = next(name for name in ("adapter", "model") if (result.folder / name).is_dir())
-    say(f"Trained {kept}: {result.folder / kept}")
+    screen.print(Text(printable(f"Trained {kept}: {result.folder / kept}")), soft_wrap=True)
+    print_report(result.folder, screen)

@@ -76,6 +76,8 @@ def build_answer(ranking: Ranking, n_questions: int, cost: Cost) -> Answer:
     more = ranking.more_tokens(cost.generated_tokens)
     if ranking.recommended is not None:
         outlook = "decided"
+    elif ranking.is_teacher_decided:
+        outlook = "the teacher is decided, its objective is not"
     elif more is None:
         outlook = "not separated yet"
     else:

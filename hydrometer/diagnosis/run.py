@@ -7,12 +7,10 @@ result.summary["ranking"], result.table("alignment")
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from pydantic import ValidationError
 
@@ -28,7 +26,6 @@ from hydrometer.artifacts import (
     RunFolder,
     build_table,
     open_run_folder,
-    read_table,
     refuse_used_folder,
     write_json,
     write_parts,
@@ -50,7 +47,8 @@ from hydrometer.diagnosis.tables import build_tables, pack_rollouts
 from hydrometer.diagnosis.values import describe_values, explain_faults
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
-from hydrometer.report import build_report
+from hydrometer.report import end_with_report
+from hydrometer.results import Diagnosis
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.interrupts import terminable
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
@@ -64,20 +62,6 @@ _MAY_CHANGE = RUNTIME_FIELDS | {"budget"}
 _WRITING = "tables, summary and report"
 _GAP_WORTH_SAYING = 1e-3
 """Nats between the sampling and the scoring pass above which the report says so."""
-
-
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
-    """A finished diagnosis: its folder, and what `summary.json` says."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    stages: Mapping[str, Cost]
-    """What this sitting spent, by stage."""
-
-    def table(self, name: str) -> pl.DataFrame:
-        """One of the run's tables, e.g. `alignment`, `candidates`, `nodes`."""
-        return read_table(self.folder / f"{name}.parquet")
 
 
 def diagnose(
@@ -160,6 +144,7 @@ def run_diagnosis(
                 _write_run(folder, described, status, rounds.cost)
             raise
         rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
+        end_with_report(out, progress.note)
         progress.advance(1)
     speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
     if not eligible_nodes and not speaks:
@@ -214,7 +199,6 @@ def _write_results(
     write_table(folder.path / "advice.parquet", build_table("advice", advice))
     write_json(folder.path / "summary.json", summary)
     _write_run(folder, identity, "done", cost, found)
-    build_report(folder.path)
     return summary, eligible_nodes
 
 

@@ -61,11 +61,11 @@ def build_scores(
     Args:
         studies: one per continuation.
         arms: of the run.
-        tables: nodes and token_scores.
+        tables: nodes, token_scores and questions.
         own: see `count_own`.
     """
     nodes, token_scores = tables["nodes"], tables["token_scores"]
-    rows = [row for study in studies for row in alignment_scores(study, nodes, token_scores)]
+    rows = [row for study in studies for row in alignment_scores(study, nodes, token_scores, tables["questions"])]
     rows += pattern_scores(arms, nodes, token_scores)
     rows += [nothing(name, None) for name in _ACCURACIES]
     for arm in arms:

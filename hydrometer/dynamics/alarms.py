@@ -48,6 +48,8 @@ ACCURACY_MOVE = 0.02
 USELESS_AUROC = 0.55
 """arXiv:2604.13016 finds 0.73 and 0.75, in a good and in a bad run; 0.5 is a coin (ours)."""
 
+_ENTROPY_BINS = r"student_entropy_bin_\d+"
+
 History = Sequence[Mapping[str, float | int | None]]
 
 
@@ -59,6 +61,8 @@ class Alarm(NamedTuple):
     value: float
     """What was seen, in the terms of the rule's `sign`."""
     threshold: float
+    metrics: tuple[str, ...]
+    """Names of the metrics that the rule read, where the sign is to be seen."""
     mechanism: str
     cure: str
 
@@ -70,6 +74,8 @@ class Rule(NamedTuple):
     sign: str
     """What `value` is and how it compares with the threshold."""
     threshold: float
+    metrics: tuple[str, ...]
+    """What it reads: names, or patterns of names."""
     find: Callable[[History], float | None]
     """The value if the sign shows at the end of a history, else None."""
     mechanism: str
@@ -88,8 +94,14 @@ def check_alarms(history: History) -> list[Alarm]:
         if value is not None and not _showed_before(rule, history):
             step = history[-1]["step"]
             assert step is not None
-            alarms.append(Alarm(rule.name, int(step), value, rule.threshold, rule.mechanism, rule.cure))
+            read = _matching(history, rule.metrics)
+            alarms.append(Alarm(rule.name, int(step), value, rule.threshold, read, rule.mechanism, rule.cure))
     return alarms
+
+
+def _matching(history: History, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Names of the newest step's metrics, in the order of the patterns."""
+    return tuple(name for pattern in patterns for name in history[-1] if re.fullmatch(pattern, name))
 
 
 def _showed_before(rule: Rule, history: History) -> bool:
@@ -172,7 +184,7 @@ def _find_tail_onset(history: History) -> float | None:
 
 def _entropy_bins(history: History) -> list[str]:
     """Names of the student's entropy by position, the first bin first."""
-    names = [name for name in (history[0] if history else {}) if re.fullmatch(r"student_entropy_bin_\d+", name)]
+    names = [name for name in (history[0] if history else {}) if re.fullmatch(_ENTROPY_BINS, name)]
     return sorted(names, key=lambda name: int(name.rsplit("_", 1)[1]))
 
 
@@ -213,6 +225,7 @@ RULES: tuple[Rule, ...] = (
         "mass_suppression",
         "fall of student_topk_mass while student_entropy rises",
         TOPK_MASS_FALL,
+        ("student_topk_mass", "student_entropy"),
         _find_mass_suppression,
         "A truncated KL without its normalising term pushes probability out of the student's own top-k, the faster the "
         "more has left, whatever the teacher says.",
@@ -222,6 +235,7 @@ RULES: tuple[Rule, ...] = (
         "repetition",
         "rise of repeat_ratio",
         REPEAT_RISE,
+        ("repeat_ratio",),
         _find_rise("repeat_ratio", REPEAT_RISE),
         "The student falls into loops, where repeated tokens are easy to predict and a per-token loss rewards them.",
         "Use form=stop_gradient or renormalised, lower --max-response-tokens, or begin with the cold start recipe.",
@@ -230,6 +244,7 @@ RULES: tuple[Rule, ...] = (
         "length_inflation",
         "response_tokens_mean as a multiple of its start",
         LENGTH_FACTOR,
+        ("response_tokens_mean",),
         _find_inflation,
         "Responses grow into depths where the teacher must continue what it would not have written, and guides badly.",
         "Lower --max-response-tokens; use form=stop_gradient or renormalised if the objective is unnormalised.",
@@ -238,6 +253,7 @@ RULES: tuple[Rule, ...] = (
         "truncation",
         "rise of truncated_share",
         TRUNCATION_RISE,
+        ("truncated_share",),
         _find_rise("truncated_share", TRUNCATION_RISE),
         "More responses run into the length limit and end without an answer: the student unlearns how to stop.",
         "Begin with the cold start recipe, or mix in demonstrations that end (recipe SFT-stabilised student).",
@@ -246,6 +262,7 @@ RULES: tuple[Rule, ...] = (
         "stagnant_overlap",
         "growth of overlap_ratio, below the threshold at a low level",
         OVERLAP_GROWTH,
+        ("overlap_ratio", "accuracy"),
         _find_stagnant_overlap,
         "Student and teacher prefer different tokens where the student goes, and training does not bring them closer.",
         "Begin with the cold start recipe, use teacher-aligned prompts, or a teacher that writes like the student.",
@@ -254,6 +271,7 @@ RULES: tuple[Rule, ...] = (
         "tail_entropy",
         "rise of student_entropy in the last position bin (nats) while the first bin stands",
         ONSET_NATS,
+        (_ENTROPY_BINS,),
         _find_tail_onset,
         "Late positions, where the teacher guides least, lose their shape first, and the loss moves towards the start.",
         "Lower --max-response-tokens to below the position where the rise begins.",
@@ -262,6 +280,7 @@ RULES: tuple[Rule, ...] = (
         "vanishing_kl",
         "reverse_kl (nats) while accuracy stands",
         SMALL_KL_NATS,
+        ("reverse_kl", "accuracy"),
         _find_vanishing_kl,
         _NO_SIGNAL,
         _OTHER_TEACHER,
@@ -270,6 +289,7 @@ RULES: tuple[Rule, ...] = (
         "vanishing_gradient",
         "gradient_norm as a multiple of its start while accuracy stands",
         GRADIENT_FACTOR,
+        ("gradient_norm", "accuracy"),
         _find_vanishing_gradient,
         _NO_SIGNAL,
         _OTHER_TEACHER,
@@ -278,6 +298,7 @@ RULES: tuple[Rule, ...] = (
         "useless_reward",
         "sequence_reward_auroc, below the threshold",
         USELESS_AUROC,
+        ("sequence_reward_auroc",),
         _find_useless_reward,
         "The teacher rewards correct responses no more than incorrect ones, so what it rewards is not correctness.",
         "Train on outcome reward (objective dr_grpo), alone or beside the teacher, or choose a teacher by a diagnosis.",

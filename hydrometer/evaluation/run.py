@@ -19,6 +19,9 @@ from hydrometer.artifacts import (
     RunFolder,
     build_table,
     open_run_folder,
+    read_json,
+    read_run_json,
+    read_table,
     refuse_used_folder,
     write_json,
     write_table,
@@ -31,6 +34,7 @@ from hydrometer.evaluation.setup import AGAINST, Examination, build_examination
 from hydrometer.evaluation.statistics import Estimate
 from hydrometer.evaluation.summary import describe_comparison, describe_model, describe_warnings
 from hydrometer.models import CausalModel, torch_threads
+from hydrometer.report import end_with_report
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
@@ -70,6 +74,16 @@ class Evaluation:
         """Accuracy of the model minus that of the one it is compared with; None without one."""
         comparison = self.summary["comparison"]
         return None if comparison is None else Estimate(**comparison["difference"])
+
+
+def open_evaluation(folder: Path) -> Evaluation:
+    """Read a finished evaluation from its folder.
+
+    Raises:
+        RunFolderError: no finished evaluation, or one of another schema version.
+    """
+    read_run_json(folder, _KIND)
+    return Evaluation(read_json(folder / "summary.json"), read_table(folder / "evaluation.parquet"), folder)
 
 
 def evaluate(
@@ -147,6 +161,8 @@ def run_evaluation(examination: Examination, out: Path | None, *, resume: bool, 
                 _write_run(folder, identity, status, rounds.cost)
             raise
         _write_run(folder, identity, "done", rounds.cost)
+        if folder is not None:
+            end_with_report(folder.path, progress.note)
     _refuse_broken_verifier(responses)
     return result
 

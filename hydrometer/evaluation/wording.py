@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 
-def percent(entry: Mapping[str, Any], *, signed: bool = False) -> str:
+def percent(entry: Mapping[str, Any]) -> str:
     """A share with its interval, where it has one."""
-    return _write(entry, "%", "+" if signed else "")
+    return _write(entry, "%", "")
 
 
 def points(entry: Mapping[str, Any]) -> str:

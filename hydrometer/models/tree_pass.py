@@ -7,6 +7,7 @@ rounding. A network that is not built of such layers (a recurrence over the posi
 gets the padded rows instead; so does one whose hidden states differ between the two ways on a small tree.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from hydrometer.matmul import fast_matmul, without_fast_matmul
 from hydrometer.models.attention import attention_by
 from hydrometer.models.rows import Rows, join_rows
 
@@ -39,9 +41,14 @@ def takes_trees(network: PreTrainedModel) -> bool:
     return _KNOWN[network]
 
 
+def fast_backward(network: PreTrainedModel) -> AbstractContextManager[None]:
+    """Products of a backward pass from `predicting_states` by the faster library, where that pass is over a tree."""
+    return fast_matmul(network.device) if takes_trees(network) else nullcontext()
+
+
 def _tree_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "node width"]:
     inputs: dict[str, Any] = {"input_ids": rows.token_ids[None], "position_ids": rows.depths[None], "rows": rows}
-    with attention_by(network, _ALONG_ROWS):
+    with attention_by(network, _ALONG_ROWS), fast_matmul(network.device):
         return network.base_model(**inputs, use_cache=False).last_hidden_state[0]
 
 
@@ -61,8 +68,11 @@ def _attend(
     **named: Any,
 ) -> tuple[Float[Tensor, "1 node head value_width"], None]:
     """What transformers calls in place of its own attention."""
-    query, key, value = _lay_out(query, rows), _lay_out(key, rows), _lay_out(value, rows)
-    found, _ = sdpa_attention_forward(module, query, key, value, attention_mask, **named)
+
+    def along_rows(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **named)[0]
+
+    found = without_fast_matmul(along_rows, *(_lay_out(states, rows) for states in (query, key, value)))
     return found.flatten(0, 1).index_select(0, rows.places)[None], None
 
 

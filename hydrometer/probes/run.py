@@ -18,6 +18,9 @@ from hydrometer.artifacts import (
     SCHEMA_VERSION,
     RunFolder,
     open_run_folder,
+    read_json,
+    read_run_json,
+    read_table,
     refuse_used_folder,
     write_json,
     write_table,
@@ -35,6 +38,7 @@ from hydrometer.probes.prefix import probe_prefix
 from hydrometer.probes.responses import Sitting, find_failures, tabulate
 from hydrometer.probes.setup import Bench, build_bench
 from hydrometer.probes.showing import describe_skips
+from hydrometer.report import end_with_report
 from hydrometer.runs.engines import report_outages
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable
@@ -63,6 +67,17 @@ class Probe:
     """By the name of their file: `responses`, and `tokens` or `disagreement`."""
     folder: Path | None
     """None where nothing was written."""
+
+
+def open_probe(folder: Path) -> Probe:
+    """Read a finished probe from its folder.
+
+    Raises:
+        RunFolderError: no finished probe, or one of another schema version.
+    """
+    read_run_json(folder, "probe")
+    summary = read_json(folder / "summary.json")
+    return Probe(summary, {path.stem: read_table(path) for path in sorted(folder.glob("*.parquet"))}, folder)
 
 
 def probe(
@@ -140,6 +155,8 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
                 progress.note(f"{bench.task.name} has {bench.available} questions in the split '{config.split}'.")
             findings = _PROBES[bench.kind](Sitting(bench, rounds, progress))
             result = _conclude(bench, findings, rounds.cost, folder)
+        if folder is not None:
+            end_with_report(folder.path, progress.note)
     failures = find_failures(findings.written)
     if failures and len(failures) == len(findings.written):
         raise VerifierError(explain_all_failed(failures))

@@ -26,6 +26,7 @@ from hydrometer.inputs import read_plain_text
 from hydrometer.recipes.choosing import choose_option
 from hydrometer.recipes.collecting import collect_answers
 from hydrometer.recipes.dedup import deduplicate_rows
+from hydrometer.report import end_with_report
 from hydrometer.runs.options import explain_invalid
 from hydrometer.runs.progress import Progress
 from hydrometer.training.config import TrainConfig
@@ -119,6 +120,7 @@ def run_recipe(recipe: Recipe, out: Path, changed: Mapping[str, str], *, resume:
         values[stage["name"]] = found["stages"][stage["name"]].get("choice", str(folder))
     found["compare"] = [_compare(out, pair) for pair in recipe.compare]
     write_json(out / "summary.json", found)
+    end_with_report(out, progress.note)
     return found
 
 

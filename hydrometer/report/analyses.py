@@ -49,14 +49,19 @@ class Analysis(NamedTuple):
     """A column that tells the lines of a label apart, where only one column is drawn."""
 
 
-def build_analyses(summary: Mapping[str, Any]) -> list[Figure]:
-    """A figure per analysis that the run holds."""
+def build_analyses(summary: Mapping[str, Any]) -> tuple[list[Figure], list[str]]:
+    """A figure per analysis that the run holds, and the titles of those that another version wrote in another form."""
     found = summary.get("analyses") or {}
-    return [
-        _figure(analysis, rows)
-        for analysis in ANALYSES
-        if (rows := [row for entry in found.get(analysis.key) or [] if (row := analysis.read(entry))])
-    ]
+    figures, foreign = [], []
+    for analysis in ANALYSES:
+        try:
+            rows = [row for entry in found.get(analysis.key) or [] if (row := analysis.read(entry))]
+        except KeyError:
+            foreign.append(analysis.title)
+            continue
+        if rows:
+            figures.append(_figure(analysis, rows))
+    return figures, foreign
 
 
 def _figure(analysis: Analysis, rows: Sequence[Sequence[Any]]) -> Figure:

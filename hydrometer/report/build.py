@@ -1,11 +1,12 @@
 """From run folders to their pages: read the files, build the view, write the page."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from hydrometer.artifacts import read_json, write_text
-from hydrometer.errors import RunFolderError
+from hydrometer.errors import RunFolderError, UserError
 from hydrometer.report.comparison import build_comparison_view
 from hydrometer.report.files import read_run
 from hydrometer.report.page import render_page
@@ -37,6 +38,20 @@ def build_report(folder: Path) -> Path:
     path = folder / REPORT
     write_text(path, render_page(template, page.view, page.data))
     return path
+
+
+def end_with_report(folder: Path, tell: Callable[[str], None]) -> None:
+    """What every command does last with its run folder: write the report, or `tell` in a sentence why there is none.
+
+    The run is complete without its report, so that nothing that goes wrong here may end it.
+    """
+    try:
+        build_report(folder)
+    except Exception as error:
+        reason = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        tell(f"The report could not be built ({reason}). The run is complete; try: hydrometer report {folder}")
+        with suppress(OSError):  # one of an earlier sitting would not show this run
+            (folder / REPORT).unlink(missing_ok=True)
 
 
 def build_comparison(

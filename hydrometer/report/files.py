@@ -28,8 +28,12 @@ class RunFiles(NamedTuple):
     """None where an older version wrote the run."""
 
 
-_NOT_READ = {"parsed", "unparsed", "correct_strict", "correct_relaxed", "messages"}
-"""Columns that the report does without, so that runs of older versions, which lack them, have one too."""
+_ADDED = {
+    *("parsed", "unparsed", "correct_strict", "correct_relaxed", "messages", "demos_by", "summariser"),
+    *("reward_to_go", "reward_variance", "reward_success_covariance"),
+    *("total_variation", "teacher_entropy_nats", "overlap_ratio", "student_overlap_mass", "teacher_overlap_mass"),
+}
+"""Columns that the report can do without: in the tables of older versions, which lack them, they are null."""
 
 
 def read_run(folder: Path) -> RunFiles:
@@ -51,10 +55,11 @@ def read_run(folder: Path) -> RunFiles:
 
 def _read_checked(path: Path, name: str) -> pl.DataFrame:
     frame = read_table(path)
-    missing = [column for column in TABLES[name] if column not in frame.columns and column not in _NOT_READ]
+    absent = [column for column in TABLES[name] if column not in frame.columns]
+    missing = [column for column in absent if column not in _ADDED]
     if missing:
         raise RunFolderError(
             f"{path} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)} of the {name} table. "
             "It was written by another version; run the diagnosis again."
         )
-    return frame
+    return frame.with_columns(pl.lit(None, TABLES[name][column]).alias(column) for column in absent)

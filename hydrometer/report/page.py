@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from hydrometer.report.embedding import embed
 from hydrometer.report.numbers import format_interval, format_number, format_percent, format_signed, spell_name
+from hydrometer.report.values import NOTE
 from hydrometer.report.visible import visible_text
 from hydrometer.report.words import KEYS, LIMIT, OTHER_CONTINUATION, QUANTITIES
 
@@ -43,6 +44,7 @@ def render_page(template: str, view: dict[str, Any], data: dict[str, Any]) -> st
             quantities=QUANTITIES,
             limit=LIMIT,
             other_continuation=OTHER_CONTINUATION,
+            note_on_values=NOTE,
             style=Markup(_asset("style.css")),
             scripts=[Markup(script) for script in scripts],
             script_hashes=Markup(" ".join(f"'sha256-{_hash(script)}'" for script in scripts)),

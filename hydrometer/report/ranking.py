@@ -86,7 +86,8 @@ def looks_figure(summary: Mapping[str, Any]) -> Figure | None:
         key="looks",
         title="Looks at the ranking while the run went on",
         note="Probability that the leader is within epsilon of the best arm, after so many questions. The run stops "
-        "at the first look where it reaches what is needed: more than 0.95, because every look is a chance to err.",
+        "at the first look where it reaches what is needed (more than 0.95, because every look is a chance to err) and "
+        "every other arm is told apart from the leader or known to be as good.",
         chart={
             "kind": "lines",
             "x": "questions",

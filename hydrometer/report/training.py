@@ -51,8 +51,7 @@ def metric_figures(runs: Sequence[TrainingFiles]) -> list[Figure]:
     names = dict.fromkeys(name for run in runs for row in run.metrics for name in row if name not in _NOT_METRICS)
     known = [name for name in names if any(row.get(name) is not None for run in runs for row in run.metrics)]
     ordered = [name for name in MAIN if name in known] + [name for name in known if name not in MAIN]
-    alarms = [mark for run in runs for mark in _alarm_marks(run)]
-    return [_metric_figure(name, runs, alarms) for name in ordered]
+    return [_metric_figure(name, runs) for name in ordered]
 
 
 def evaluation_figure(runs: Sequence[TrainingFiles]) -> Figure | None:
@@ -112,6 +111,7 @@ def alarm_table(runs: Sequence[TrainingFiles]) -> Table | None:
             *((run.name,) if len(runs) > 1 else ()),
             format_number(alarm.get("step")),
             str(alarm.get("name")).replace("_", " "),
+            ", ".join(alarm.get("metrics", ())) or "not recorded",
             f"{format_number(alarm.get('value'))} (threshold {format_number(alarm.get('threshold'))})",
             str(alarm.get("mechanism") or ""),
             str(alarm.get("cure") or ""),
@@ -119,17 +119,20 @@ def alarm_table(runs: Sequence[TrainingFiles]) -> Table | None:
         for run in runs
         for alarm in run.alarms
     ]
-    names = ("Step", "Alarm", "Value", "What it means", "What to do")
+    names = ("Step", "Alarm", "Seen in", "Value", "What it means", "What to do")
     return Table(("Run", *names) if len(runs) > 1 else names, rows) if rows else None
 
 
-def _alarm_marks(run: TrainingFiles) -> Iterator[Json]:
+def _alarm_marks(run: TrainingFiles, metric: str) -> Iterator[Json]:
+    """Alarms whose rule read the metric; those of an older version, which do not say, are on every curve."""
     for alarm in run.alarms:
+        if metric not in alarm.get("metrics", (metric,)):
+            continue
         name = str(alarm.get("name")).replace("_", " ")
         yield {"run": run.name, "step": alarm.get("step"), "text": f"{run.name}, step {alarm.get('step')}: {name}"}
 
 
-def _metric_figure(name: str, runs: Sequence[TrainingFiles], alarms: Sequence[Json]) -> Figure:
+def _metric_figure(name: str, runs: Sequence[TrainingFiles]) -> Figure:
     metric = _find(name)
     rows = [[run.name, *point] for run in runs for point in _points(run.metrics, name)]
     return Figure(
@@ -142,7 +145,7 @@ def _metric_figure(name: str, runs: Sequence[TrainingFiles], alarms: Sequence[Js
             "y": "value",
             "series": "run",
             "xLabel": "step",
-            "alarms": list(alarms),
+            "alarms": [mark for run in runs for mark in _alarm_marks(run, name)],
             "tick": _UNITS.get(metric.unit, "number") if metric else "number",
             "zero": bool(metric and metric.unit in {"share", "nats"} and all(row[2] >= 0 for row in rows)),
         },

@@ -35,6 +35,11 @@ def build_training_view(run: TrainingFiles) -> Page:
     return Page(view, {"figures": {figure.key: figure.describe() for figure in figures}})
 
 
+def training_figures(runs: Sequence[TrainingFiles]) -> list[Figure]:
+    """Every figure of the page: evaluations, then a curve per metric."""
+    return training_section(runs)[1]
+
+
 def training_section(runs: Sequence[TrainingFiles]) -> tuple[Json, list[Figure]]:
     """What the template prints of these runs, and the figures it names."""
     metrics = metric_figures(runs)

@@ -11,18 +11,20 @@ import polars as pl
 from hydrometer.report.analyses import build_advice, build_analyses
 from hydrometer.report.arms import arm_key, arm_label, build_arms
 from hydrometer.report.binned import binned_figures
-from hydrometer.report.figures import Table
+from hydrometer.report.figures import Figure, Table
 from hydrometer.report.files import RunFiles
 from hydrometer.report.numbers import format_number, format_percent, spell_name
 from hydrometer.report.paths import build_token_view, list_arms
 from hydrometer.report.questions import build_questions
 from hydrometer.report.ranking import looks_figure, ranked_by_in_words, ranking_figure
 from hydrometer.report.records import build_tests, build_warnings, scalar
+from hydrometer.report.values import build_values
 from hydrometer.report.visible import visible_text
 from hydrometer.types import NO_TEACHER
 
 Json = dict[str, Any]
 DEFAULT_EPSILON = 0.02
+FOREIGN = "“{title}” is not shown: another version wrote it in another form. Run the diagnosis again to have it."
 MAX_SETTINGS = 250
 VALUE_CHARACTERS = 400
 
@@ -40,10 +42,10 @@ def build_view(files: RunFiles) -> Page:
     settings = flatten(files.run.get("config") or {})
     answer = build_answer(files.summary, arms)
     for arm in arms:
-        arm["recommended"] = answer["state"] == "recommended" and arm["label"] == answer["arm"]
+        arm["recommended"] = arm["label"] in answer["chosen"]
     tokens = build_token_view(files) | {"start": _start(arms)}
-    why = [*binned_figures(files), *build_analyses(files.summary)]
-    figures = [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary), *why) if figure]
+    analyses, foreign = build_analyses(files.summary)
+    answering, why = _answering_figures(files, arms), [*binned_figures(files), *analyses]
     view = {
         "name": files.name,
         "student": find_setting(settings, "student"),
@@ -54,25 +56,37 @@ def build_view(files: RunFiles) -> Page:
         "arms": arms,
         "looks_ahead": any(arm["looks_ahead"] for arm in arms),
         "candidate_set": files.summary.get("candidate_set"),
-        "has_looks": any(figure.key == "looks" for figure in figures),
+        "has_looks": any(figure.key == "looks" for figure in answering),
         "figures_of_why": [figure.key for figure in why],
         "advice": build_advice(files.summary),
         "two_candidates": _two_candidates(files),
         "tests": build_tests(files.summary.get("tests")),
-        "warnings": build_warnings(files.summary),
+        "warnings": [*build_warnings(files.summary), *(FOREIGN.format(title=title) for title in foreign)],
         "facts": _facts(files, settings, arms),
         "cost": build_cost(files.summary, files.run),
+        "worth": build_values(files.summary),
         "contexts": _contexts(files.contexts),
+        "start": tokens["start"][0] if tokens["start"] else None,
         "paths": tokens["paths"],
         "left_out": tokens["left_out"],
         **build_settings(files.run, settings),
     }
     data = {
-        "figures": {figure.key: figure.describe() for figure in figures},
+        "figures": {figure.key: figure.describe() for figure in (*answering, *why)},
         "tokens": tokens,
         "questions": build_questions(files, list_arms(files)),
     }
     return Page(view, data)
+
+
+def build_figures(files: RunFiles) -> list[Figure]:
+    """Every figure of the page, the ranking first."""
+    analyses, _ = build_analyses(files.summary)
+    return [*_answering_figures(files, build_arms(files.summary)), *binned_figures(files), *analyses]
+
+
+def _answering_figures(files: RunFiles, arms: Sequence[Json]) -> list[Figure]:
+    return [figure for figure in (ranking_figure(arms, files.summary), looks_figure(files.summary)) if figure]
 
 
 def build_settings(run: Mapping[str, Any], settings: Sequence[Sequence[str]]) -> Json:
@@ -91,15 +105,19 @@ def shown_table(table: Table) -> Json:
 
 
 def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
-    """State (`recommended`, `open`, `nothing`), headline, and the sentence below it where the run has one."""
+    """State (`recommended`, `teacher`, `open`, `nothing`), headline, sentence, and the labels of the chosen arms.
+
+    In the state `teacher` one teacher is chosen with several of its objectives, which were not told apart.
+    """
     recommendation = summary.get("recommendation") or {}
-    ranked = [arm for arm in arms if arm["place"] is not None and not arm["looks_ahead"]]
+    placed = [arm for arm in arms if arm["place"] is not None]
+    ranked = [arm for arm in placed if not arm["looks_ahead"]] or placed
     if recommendation.get("teacher"):
         key = arm_key(recommendation)
         return {
             "state": "recommended",
             "headline": f"Do without: {NO_TEACHER}" if key[0] == NO_TEACHER else f"Train with {arm_label(key)}",
-            "arm": arm_label(key),
+            "chosen": [arm_label(key)],
             "text": recommendation.get("sentence") or "",
             "probability": recommendation.get("probability"),
         }
@@ -107,11 +125,23 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
     teaching = [arm for arm in ranked if not arm["no_teacher"]]
     if all(arm["ranking_score"] is None and arm["p_within_epsilon"] is None for arm in teaching):
         reasons = sorted({arm["ranking_reason"] for arm in ranked if arm["ranking_reason"] and not arm["no_teacher"]})
-        return {"state": "nothing", "headline": "No arm could be scored", "text": verdict, "reasons": reasons}
+        headline = "No arm could be scored"
+        return {"state": "nothing", "headline": headline, "text": verdict, "reasons": reasons, "chosen": []}
+    leading = summary.get("leading_teacher") or {}
+    objectives = " or ".join(leading.get("objectives") or [])
+    if leading.get("is_decided"):
+        return {
+            "state": "teacher",
+            "headline": f"Train with {leading['teacher']}, {objectives}",
+            "chosen": [arm_label(arm_key(leading | {"objective": name})) for name in leading["objectives"]],
+            "text": verdict,
+            "probability": leading["probability"],
+        }
     front = ranked[0]
     return {
         "state": "open",
-        "headline": "Not separated yet",
+        "headline": "Not separated yet" + (f"; in front: {leading['teacher']}, {objectives}" if leading else ""),
+        "chosen": [],
         "text": verdict,
         "front": front["label"],
         "probability": front["p_within_epsilon"],

@@ -72,6 +72,12 @@ class Quantity(NamedTuple):
 
 QUANTITIES: tuple[Quantity, ...] = (
     Quantity(
+        "Arm",
+        "teacher × objective",
+        "What is ranked: one teacher, with what it sees, followed by one distillation objective; “no teacher”, which "
+        "leaves the student as it is, is one too and has the score 0.",
+    ),
+    Quantity(
         "Node",
         "prompt + first t response tokens",
         "A prefix of an analysed response; the token drawn at position t is coloured by what is known about the "

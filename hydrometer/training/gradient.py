@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from hydrometer.dynamics import StudentStats, TokenStats, compute_student_stats, compute_token_stats
 from hydrometer.models.rows import Rows, join_rows
 from hydrometer.models.transformers_model import TransformersModel
-from hydrometer.models.tree_pass import predicting_states
+from hydrometer.models.tree_pass import fast_backward, predicting_states
 from hydrometer.objectives.fused import Head, Term, fused_loss, observe_logprobs
 from hydrometer.training.micro_batches import split_rows
 from hydrometer.training.networks import read_head, recomputing
@@ -266,7 +266,12 @@ def accumulate(
     taught, alone = TokenSheet[TokenStats](), TokenSheet[StudentStats]()
     count = len(terms.distil) + len(terms.outcome)
     is_asked = any(seat.model.network is student.network for seat in settings.seats.values())
-    for group in _passes(held, _micro_batches(student, settings, exercises) if count else []):
+    lessons = _passes(held, _micro_batches(student, settings, exercises) if count else [])
+    given = imitations if terms.imitate else []
+    prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
+    copies = _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network))
+    held.expect(len(lessons) + len(copies))
+    for group in lessons:
         with held.whole() if is_asked else nullcontext():
             lesson = teach(student, settings, exercises, group, weights) if group else idle_lesson(student.device)
 
@@ -279,9 +284,7 @@ def accumulate(
                 taught.add(keys, compute_token_stats(p, q, tokens, k=settings.metrics_k))
 
         losses[:count] += _study(held, settings, lesson, divide_by, observe if group else _overlook)
-    given = imitations if terms.imitate else []
-    prompts, lengths = [one.prompt_ids for one in given], [len(one.token_ids) for one in given]
-    for group in _passes(held, split_rows(prompts, lengths, settings.micro_batch, student.network)):
+    for group in copies:
         chosen = [imitations[i] for i in group]
         if not chosen:
             _study(held, settings, idle_lesson(student.device), divide_imitations_by, _overlook)
@@ -297,7 +300,8 @@ def _study(
     """One pass forward and backward; its terms."""
     with recomputing(held.network, settings.recompute):
         loss, per_term = held.loss(lesson, divide_by, observe)
-        held.backward(loss)
+        with fast_backward(held.network):
+            held.backward(loss)
     return per_term
 
 

@@ -10,6 +10,7 @@ Processes share the questions of a step; gradients are summed over them, and eve
 
 import time
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from jaxtyping import Float
 from hydrometer.dynamics import StudentStats, TokenStats, aggregate, build_bin_starts, check_alarms
 from hydrometer.errors import TrainingError
 from hydrometer.models import Warp
+from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.runs.interrupts import uninterrupted
 from hydrometer.runs.memory import explain_memory
 from hydrometer.runs.progress import Progress
@@ -28,11 +30,12 @@ from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.training.gradient import Gathered, Imitation, StudentLoss, accumulate, look_ahead
 from hydrometer.training.imitations import write_imitations
 from hydrometer.training.keeping import Keeper
-from hydrometer.training.optimiser import Optimiser, rate_at
+from hydrometer.training.optimiser import AdamSettings, Optimiser, Optimising, rate_at
 from hydrometer.training.responses import Exercise, Writers, choose, set_exercises, write_responses
 from hydrometer.training.setup import Workshop
-from hydrometer.training.sharding import hold, whole_tensor
+from hydrometer.training.sharding import Holding, hold
 from hydrometer.training.state import TrainState
+from hydrometer.training.zero import ZeroStudent, read_zero
 from hydrometer.types import Question, Rollout
 
 _LOWER = "Lower --micro-batch (rollouts in one pass) or --batch-size (rollouts sampled at a time), then --resume."
@@ -55,8 +58,6 @@ class Studied(NamedTuple):
     found: Gathered
     losses: Float[torch.Tensor, " term"]
     """Of each term before its coefficient, over all processes."""
-    gradient_norm: Float[torch.Tensor, ""]
-    """Before clipping."""
     told: dict[str, float | None]
     """Metrics of the weights."""
 
@@ -68,10 +69,7 @@ class Trainer:
         config = shop.config
         self.shop = shop
         self.accelerator = accelerator
-        self.held = hold(shop.student, lambda model: StudentLoss(model, shop.settings), accelerator)
-        self.optimiser = Optimiser(
-            self.held.network.parameters(), beta2=config.adam_beta2, weight_decay=config.weight_decay
-        )
+        self.held, self.optimiser = take_hold(shop, accelerator)
         self.writers = Writers(shop.student, shop.sampler, shop.task, config.grading, config.seed)
         self.teacher_samplers: dict[str, Sampler] = {}
         if shop.settings.terms.imitate and not shop.imitations:
@@ -84,8 +82,8 @@ class Trainer:
     def tensors(self) -> Iterator[tuple[str, torch.Tensor]]:
         """What a checkpoint has to hold, each whole; all processes go through all of them."""
         average = self.shop.average
-        for name, part in (self.optimiser.tensors() | ({} if average is None else average.tensors())).items():
-            yield name, whole_tensor(part).cpu()  # one at a time: an accelerator need not hold them all
+        for name, tensor in chain(self.optimiser.tensors(), () if average is None else average.tensors().items()):
+            yield name, tensor.cpu()  # one at a time: an accelerator need not hold them all
 
     @torch.no_grad()
     def restore(self, saved: dict[str, torch.Tensor]) -> None:
@@ -141,11 +139,7 @@ class Trainer:
         return self._share(choose(shop.imitations, step=step, count=count, seed=seed))
 
     def study(self, batch: Batch, step: int) -> Studied:
-        """The gradient of a step, over all processes; no weight is changed.
-
-        Raises:
-            TrainingError: it is not finite.
-        """
+        """The gradient of a step, over all processes; no weight is changed."""
         shop = self.shop
         weights, told = self._weigh(batch.exercises)
         counts = torch.tensor(
@@ -168,19 +162,14 @@ class Trainer:
             divide_imitations_by=max(given, 1.0),
         )
         self.held.share_gradients()
-        losses = self._sum(found.losses)
-        try:
-            norm = self.optimiser.clip(shop.config.max_grad_norm)
-        except FloatingPointError as error:
-            raise TrainingError(
-                f"Step {step + 1}: {error} and the loss {float(losses.sum()):.4g}, so no step can be made. The weights "
-                "before it are kept in the run folder, as model/ or adapter/.\n"
-                "Start again in a new folder with a lower --learning-rate or --max-grad-norm, or with --dtype float32."
-            ) from error
-        return Studied(found, losses, norm, told)
+        return Studied(found, self._sum(found.losses), told)
 
     def update(self, studied: Studied, step: int) -> dict[str, float | None]:
-        """The step itself; returns its metrics."""
+        """The step itself; returns its metrics.
+
+        Raises:
+            TrainingError: the gradient is not finite; no weight was changed.
+        """
         shop, config, losses = self.shop, self.shop.config, studied.losses
         rate = rate_at(
             step,
@@ -189,7 +178,14 @@ class Trainer:
             warmup_ratio=config.warmup_ratio,
             schedule=config.lr_scheduler_type,
         )
-        self.optimiser.step(rate)
+        try:
+            norm = self.optimiser.step(rate)
+        except FloatingPointError as error:
+            raise TrainingError(
+                f"Step {step + 1}: {error} and the loss {float(losses.sum()):.4g}, so no step can be made. The weights "
+                "before it are kept in the run folder, as model/ or adapter/.\n"
+                "Start again in a new folder with a lower --learning-rate or --max-grad-norm, or with --dtype float32."
+            ) from error
         if shop.average is not None:
             with self.held.whole():
                 shop.average.follow()
@@ -198,7 +194,7 @@ class Trainer:
             f"loss_{term.objective.name}": float(loss) for term, loss in zip(terms, losses, strict=True)
         }
         told["loss"] = sum(term.coefficient * float(loss) for term, loss in zip(terms, losses, strict=True))
-        return told | {"gradient_norm": float(studied.gradient_norm), "learning_rate": rate}
+        return told | {"gradient_norm": float(norm), "learning_rate": rate}
 
     def _weigh(self, exercises: Sequence[Exercise]) -> tuple[list[np.ndarray] | None, dict[str, float | None]]:
         shop = self.shop
@@ -219,11 +215,31 @@ class Trainer:
         return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values  # pyright: ignore[reportReturnType]
 
 
+def take_hold(shop: Workshop, accelerator: Accelerator) -> tuple[Holding, Optimising]:
+    """Of the student, as `accelerate launch` was told to, and of what makes its steps.
+
+    Raises:
+        SpecError: see `read_split` and `read_zero`.
+    """
+    config = shop.config
+    adam = AdamSettings(config.adam_beta2, config.weight_decay, config.max_grad_norm)
+
+    def build_loss(model: TransformersModel) -> StudentLoss:
+        return StudentLoss(model, shop.settings)
+
+    zero = read_zero(config.max_grad_norm)
+    if zero is not None and accelerator.num_processes > 1:
+        both = ZeroStudent(shop.student, build_loss, accelerator, zero, adam)
+        return both, both
+    held = hold(shop.student, build_loss, accelerator)
+    return held, Optimiser(held.network.parameters(), adam)
+
+
 def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Progress) -> None:
     """Train from `state` to the last step.
 
     Raises:
-        TrainingError: see `Trainer.study`; an alarm where alarms are to stop the run.
+        TrainingError: see `Trainer.update`; an alarm where alarms are to stop the run.
     """
     config = trainer.shop.config
     progress.stage("training steps", config.steps)
@@ -242,7 +258,11 @@ def run_steps(trainer: Trainer, state: TrainState, keeper: Keeper, progress: Pro
         metrics = _measure(trainer, gathered)
         with uninterrupted(), explain_memory(_LOWER):
             state.is_whole = False
-            told = trainer.update(studied, state.step)
+            try:
+                told = trainer.update(studied, state.step)
+            except TrainingError:
+                state.is_whole = True
+                raise
             state.step += 1
             state.totals.rollouts += sum(part.rollouts for part in gathered)
             state.totals.generated_tokens += sum(part.generated_tokens for part in gathered)

@@ -5,8 +5,8 @@ float32 master copy that the updates go to. The first moment decays with 0.9.
 """
 
 import math
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,37 +31,64 @@ def rate_at(step: int, *, steps: int, peak: float, warmup_ratio: float, schedule
             return peak * 0.5 * (1.0 + math.cos(math.pi * (1.0 - left)))
 
 
+class AdamSettings(NamedTuple):
+    """What is the same in every step."""
+
+    beta2: float
+    weight_decay: float
+    max_norm: float
+    """Gradients are scaled down to it."""
+
+
+@runtime_checkable
+class Optimising(Protocol):
+    """One process's hold on what makes the steps."""
+
+    def step(self, rate: float) -> Tensor:
+        """Update with the clipped gradients, and clear them; returns their norm before clipping.
+
+        Raises:
+            FloatingPointError: it is not finite; no weight was changed.
+        """
+        ...
+
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Weights and moments, all that a checkpoint has to hold, each whole; all processes go through all of them."""
+        ...
+
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` gave, here or where the student was held in another way."""
+        ...
+
+
+def build_adam(parameters: list[nn.Parameter], settings: AdamSettings) -> torch.optim.AdamW:
+    """Without a rate yet."""
+    on_device = parameters[0].device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(
+        parameters, lr=0.0, betas=(0.9, settings.beta2), weight_decay=settings.weight_decay, fused=on_device
+    )
+
+
 class Optimiser:
     """Owns the moments and, for 16-bit weights, the master copies."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, beta2: float, weight_decay: float):
+    def __init__(self, parameters: Iterable[nn.Parameter], settings: AdamSettings):
         self.trained = [parameter for parameter in parameters if parameter.requires_grad]
         self.masters = [
             nn.Parameter(p.detach().float()) if p.dtype in (torch.bfloat16, torch.float16) else p for p in self.trained
         ]
-        on_device = self.trained[0].device.type in ("cpu", "cuda")
-        self.adam = torch.optim.AdamW(
-            self.masters, lr=0.0, betas=(0.9, beta2), weight_decay=weight_decay, fused=on_device
-        )
+        self.max_norm = settings.max_norm
+        self.adam = build_adam(self.masters, settings)
 
     @torch.no_grad()
-    def clip(self, max_norm: float) -> Tensor:
-        """Take the gradients over and scale them down to `max_norm`; returns their norm before that.
-
-        Raises:
-            FloatingPointError: it is not finite.
-        """
+    def step(self, rate: float) -> Tensor:
+        """See `Optimising`."""
         for mine, parameter in zip(self.masters, self.trained, strict=True):
             if mine is not parameter and parameter.grad is not None:
                 mine.grad = parameter.grad.float()
-        norm = whole_tensor(nn.utils.clip_grad_norm_(self.masters, max_norm))
+        norm = whole_tensor(nn.utils.clip_grad_norm_(self.masters, self.max_norm))
         if not torch.isfinite(norm):
             raise FloatingPointError(f"the gradient's norm is {float(norm)}")
-        return norm
-
-    @torch.no_grad()
-    def step(self, rate: float) -> None:
-        """Update with the clipped gradients, and clear them."""
         for group in self.adam.param_groups:
             group["lr"] = rate
         self.adam.step()
@@ -70,19 +97,18 @@ class Optimiser:
                 parameter.copy_(mine)
                 mine.grad = None
             parameter.grad = None
+        return norm
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Weights and moments, all that a checkpoint has to hold; of a split student this process's part."""
-        found: dict[str, Tensor] = {}
+    def tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """See `Optimising`."""
         for number, master in enumerate(self.masters):
-            found[f"weight.{number}"] = master.detach()
+            yield f"weight.{number}", whole_tensor(master.detach())
             for name, value in self.adam.state.get(master, {}).items():
-                found[f"{name}.{number}"] = value
-        return found
+                yield f"{name}.{number}", whole_tensor(value)
 
     @torch.no_grad()
-    def restore(self, saved: dict[str, Tensor]) -> None:
-        """Put back what `tensors` gave, in whole tensors."""
+    def restore(self, saved: Mapping[str, Tensor]) -> None:
+        """See `Optimising`."""
         for number, (master, parameter) in enumerate(zip(self.masters, self.trained, strict=True)):
             master.copy_(part_like(saved[f"weight.{number}"], master))
             if master is not parameter:

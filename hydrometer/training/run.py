@@ -6,21 +6,22 @@ result.summary["after"]["accuracy"], result.folder / "model"
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedType, patch_environment
 from pydantic import ValidationError
 
-from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, read_table, refuse_used_folder, write_json
+from hydrometer.artifacts import SCHEMA_VERSION, RunFolder, open_run_folder, refuse_used_folder, write_json
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import DiskError, SpecError, TrainingError
 from hydrometer.evaluation.summary import describe_comparison, describe_model
 from hydrometer.models import torch_threads
+from hydrometer.report import end_with_report
+from hydrometer.results import Training
 from hydrometer.runs.fingerprints import fingerprint_questions
 from hydrometer.runs.interrupts import terminable, uninterrupted
 from hydrometer.runs.options import RUNTIME_FIELDS, explain_invalid
@@ -36,27 +37,11 @@ from hydrometer.training.saving import save_model
 from hydrometer.training.setup import Workshop, build_workshop
 from hydrometer.training.sharding import read_split
 from hydrometer.training.state import Totals, TrainState
+from hydrometer.training.zero import read_zero
 from hydrometer.types import STUDENT, Task
 
 _MAY_CHANGE = RUNTIME_FIELDS | {"micro_batch", "alarms", "log_to", "save_steps"}
 """Options that a resumed run may change: they do not change the steps that were made."""
-
-
-@dataclass(frozen=True, slots=True)
-class Training:
-    """A finished training run: its folder, and what `summary.json` says."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-
-    def table(self, name: str) -> pl.DataFrame:
-        """One of the run's tables, e.g. `evaluation`."""
-        return read_table(self.folder / f"{name}.parquet")
-
-    @property
-    def metrics(self) -> pl.DataFrame:
-        """`metrics.jsonl`: one row per step."""
-        return pl.read_ndjson(self.folder / "metrics.jsonl", infer_schema_length=None)
 
 
 def train(
@@ -142,6 +127,7 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
         finally:
             keeper.close()
         _write_run(folder, identity, "done", state)
+        end_with_report(out, progress.note)
     return Training(out, summary)
 
 
@@ -172,11 +158,13 @@ def _accelerate(config: TrainConfig) -> Accelerator:
         SpecError: a way of splitting the model over processes that this loop does not know.
     """
     read_split()  # told before accelerate fails in its own way
-    accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
-    if accelerator.distributed_type in (DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM):
+    read_zero(config.max_grad_norm)
+    with patch_environment(accelerate_use_deepspeed="false"):  # which the loop uses itself, on CPUs too
+        accelerator = Accelerator(cpu=config.device == "cpu", mixed_precision="no")
+    if accelerator.distributed_type == DistributedType.MEGATRON_LM:
         raise SpecError(
-            f"accelerate was set up for {accelerator.distributed_type.value}, which this loop does not know. Launch "
-            "with --use_fsdp --fsdp_version 2 to split the student over processes, or use hydrometer.integrations.trl."
+            "accelerate was set up for Megatron-LM, which this loop does not know. Launch with --use_fsdp "
+            "--fsdp_version 2 or --use_deepspeed to split the student over processes."
         )
     return accelerator
 

@@ -1,5 +1,7 @@
 """How processes hold the student that they train: each all of it, or each a part of every tensor (FSDP 2).
 
+DeepSpeed's ZeRO is in `zero`.
+
 Split, a process owns 1 / processes of the weights, gradients, master copies and moments. Two networks share the work:
 the split one that gradients go through, a layer put together at a time, and the student's own, whose weights are empty
 but while `whole()` is entered. There the student samples, is evaluated, teaches and is saved, without a word between
@@ -48,6 +50,10 @@ class Holding(Protocol):
         """The largest count of all processes where they have to do something equally often; else this one's."""
         ...
 
+    def expect(self, passes: int) -> None:
+        """Told before the first pass of a step how many `backward` it will have."""
+        ...
+
     def backward(self, loss: Tensor) -> None:
         """Make the gradient of a loss."""
         ...
@@ -74,6 +80,9 @@ class WholeStudent:
     def most(self, count: int) -> int:
         """See `Holding`."""
         return count
+
+    def expect(self, passes: int) -> None:
+        """See `Holding`."""
 
     def backward(self, loss: Tensor) -> None:
         """See `Holding`."""
@@ -103,7 +112,7 @@ class SplitStudent:
         reshard_after_forward: bool = True,
     ):
         self.accelerator = accelerator
-        split = _share_weights(student)
+        split = share_weights(student)
         self.network = split.network
         self.loss = build_loss(split)
         mesh = init_device_mesh(student.device.type, (accelerator.num_processes,))
@@ -129,8 +138,10 @@ class SplitStudent:
 
     def most(self, count: int) -> int:
         """See `Holding`."""
-        counts = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
-        return int(cast(Tensor, counts).max())
+        return largest(count, self.accelerator)
+
+    def expect(self, passes: int) -> None:
+        """See `Holding`."""
 
     def backward(self, loss: Tensor) -> None:
         """See `Holding`; FSDP takes the mean over processes."""
@@ -178,6 +189,12 @@ def read_split() -> FullyShardedDataParallelPlugin | None:
     return plugin
 
 
+def largest(count: int, accelerator: Accelerator) -> int:
+    """Of the counts of all processes."""
+    counts = accelerator.gather(torch.tensor([count], device=accelerator.device))
+    return int(cast(Tensor, counts).max())
+
+
 def whole_tensor(tensor: Tensor) -> Tensor:
     """All of a tensor, of which a process may hold a part; called by all processes then."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -191,7 +208,7 @@ def part_like(tensor: Tensor, pattern: Tensor) -> Tensor:
     return distribute_tensor(tensor, pattern.device_mesh, pattern.placements, src_data_rank=None)
 
 
-def _share_weights(student: TransformersModel) -> TransformersModel:
+def share_weights(student: TransformersModel) -> TransformersModel:
     """The same model with modules of its own around the same weights, so that there is never a second copy of all."""
     parameters = {id(p): nn.Parameter(p.data, p.requires_grad) for p in student.network.parameters()}
     shared = copy(student)

@@ -19,7 +19,7 @@ def test_keys_stand_first_and_exist():
     assert KEYS.keys() == SCHEMAS.keys()
     for name, schema in SCHEMAS.items():
         assert tuple(schema)[: len(KEYS[name])] == KEYS[name]
-    for schema in TABLES.values():
+    for schema in (schema for name, schema in TABLES.items() if name != "scores"):
         assert next(iter(schema)) == "question_id"
     for name in ("nodes", "candidates", "alignment"):
         assert KEYS[name][-1] == "continuation"

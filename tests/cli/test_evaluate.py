@@ -200,8 +200,11 @@ def test_out_of_memory_names_the_option_and_what_can_be_resumed(
 
 
 def test_an_evaluation_has_a_page_and_no_advice(workplace: Path, run: Command) -> None:
-    assert run([*EVALUATE, "--samples", "1", "--out", "out"]).code == 0
+    assert run([*EVALUATE, "--samples", "1", "--out", "out"]).out.endswith("\nReport: out/report.html\n")
+    written = (workplace / "out" / "report.html").read_bytes()
+    (workplace / "out" / "report.html").unlink()
     assert run(["report", "out"]).out == "out/report.html\n"
+    assert (workplace / "out" / "report.html").read_bytes() == written
     said = run(["advice", "out"])
     assert said.code == 2
     assert "out is the folder of a run of kind 'evaluation'; expected a diagnosis" in said.err

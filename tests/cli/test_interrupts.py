@@ -14,9 +14,9 @@ from hydrometer.artifacts import TABLES, read_json, read_table
 
 SMALL_ROUNDS = """
 import sys
-import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.branching as branching
 import hydrometer.runs.drawing as drawing
-corridor.round_size = drawing.round_size = lambda student, limit: 8
+branching.round_size = drawing.round_size = lambda student, limit: 8
 from hydrometer.cli.main import main
 main(sys.argv[1:])
 """
@@ -73,7 +73,7 @@ def test_an_interrupted_run_exits_130_and_is_resumed(sent: signal.Signals, workp
         return
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("diagnosis.corridor", "runs.drawing"):
+        for module in ("diagnosis.branching", "runs.drawing"):
             patch.setattr(f"hydrometer.{module}.round_size", lambda student, limit: 8)
         assert run(["diagnose", *TINY, "--out", "out", "--resume"]).code == 0
         assert run(["diagnose", *TINY, "--out", "straight"]).code == 0

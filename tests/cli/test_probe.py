@@ -69,6 +69,7 @@ def test_json_python_and_files_say_the_same(kind: str, workplace: Path, run: Com
     assert found == read_json(workplace / "out" / "summary.json")
     assert (found["probe"], found["questions"], found["seed"]) == (kind, 24, 3)
     assert all(one["verdict"] in said.err for one in found["teachers"].values())
+    assert "\nReport: out/report.html\n" in said.err and (workplace / "out" / "report.html").exists()
     options = {
         "prefix": {},
         "continuation": {"depth": ["0", "1", "50%"], "samples": 2},

@@ -26,6 +26,7 @@ def test_a_run_tells_before_and_after_and_leaves_a_model(workplace: Path, run: C
     assert "student after 4 steps of reverse_kl with good" in said.out
     assert "accuracy before" in said.out and "accuracy after" in said.out and "difference" in said.out
     assert "Cost: 16 rollouts" in said.out
+    assert said.out.endswith("\nTrained model: out/model\nReport: out/report.html\n")
     folder = workplace / "out"
     assert {path.name for path in folder.iterdir()} == {
         "alarms.jsonl",
@@ -35,6 +36,7 @@ def test_a_run_tells_before_and_after_and_leaves_a_model(workplace: Path, run: C
         "lock",
         "metrics.jsonl",
         "model",
+        "report.html",
         "run.json",
         "summary.json",
     }
@@ -222,3 +224,17 @@ def spoil_loss_at_call(patch: pytest.MonkeyPatch, call: int) -> None:
 def same_weights(first: str, second: str) -> bool:
     networks = [load_model(f"{folder}/model").network.state_dict() for folder in (first, second)]
     return all(networks[0][name].equal(tensor) for name, tensor in networks[1].items())
+
+
+def test_a_report_that_cannot_be_built_does_not_fail_the_run(
+    workplace: Path, run: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(view: object) -> None:
+        raise ZeroDivisionError("no such view")
+
+    monkeypatch.setattr("hydrometer.report.build.build_training_view", fail)
+    said = run([*tiny_training(steps="1"), "--no-check", "--quiet"])
+    assert said.code == 0
+    assert "could not be built (ZeroDivisionError: no such view). The run is complete" in said.err
+    assert said.out.endswith("Trained model: out/model\n")
+    assert read_json(workplace / "out" / "run.json")["status"] == "done"

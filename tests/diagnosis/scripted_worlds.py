@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import hydrometer
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 from hydrometer.sampling import ScriptedModel
 from hydrometer.success.enumeration import Limits, enumerate_success
 from hydrometer.types import Grades, Message, Question, Score

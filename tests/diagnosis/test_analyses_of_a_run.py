@@ -12,8 +12,8 @@ from scipy import stats
 from scripted_worlds import TOKENS, build_planted, run_world, student_probs
 
 from hydrometer.alignment.advice import trl_rows, write_advice, write_trl_rows
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import RunFolderError, UserError
+from hydrometer.results import Diagnosis
 from hydrometer.sampling import ScriptedModel
 
 KEYS = ["question_id", "rollout_id", "position", "continuation"]

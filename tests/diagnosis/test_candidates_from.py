@@ -9,8 +9,8 @@ import pytest
 from scripted_worlds import TOKENS, LetterTask, build_planted, build_student, run_world, student_probs
 
 from hydrometer.artifacts import read_json
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import RunFolderError, SpecError
+from hydrometer.results import Diagnosis
 from hydrometer.sampling import ScriptedModel
 
 KEYS = ["question_id", "rollout_id", "position"]

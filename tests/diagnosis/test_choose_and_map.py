@@ -11,8 +11,8 @@ from recompute import check_run
 from scripted_worlds import TOKENS, build_planted, run_world, student_probs, success_of
 
 from hydrometer.diagnosis.config import DiagnoseConfig
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import SpecError
+from hydrometer.results import Diagnosis
 
 QUESTIONS, PATHS = 6, 12
 

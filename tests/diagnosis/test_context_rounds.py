@@ -28,7 +28,9 @@ BUNDLED: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "round_size", lambda model, limit: 3)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 def tables(folder: Path) -> dict[str, Any]:

@@ -33,20 +33,27 @@ from hydrometer.errors import SpecError
 from hydrometer.sampling import ScriptedModel
 from hydrometer.success.enumeration import enumerate_success
 
+OPTIONS: dict[str, Any] = {"questions": 6, "paths": 2, "visits": 16, "min_visits": 16, "rollouts": 16, "seed": 3}
 TABLES = ("rollouts", "nodes", "candidates", "alignment")
 KEYS = ["question_id", "rollout_id", "position", "token_id"]
 
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     teachers = {"towards": build_planted(2.0), "away": build_planted(-2.0)}
     folder = tmp_path_factory.mktemp("both") / "run"
-    return run_world(folder, teacher=teachers, questions=6, paths=2, continuation="both", seed=3)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+        )
+        return run_world(folder, teacher=teachers, continuation="both", **OPTIONS)
 
 
 def of_model(run: Diagnosis, name: str, who: str) -> pl.DataFrame:
@@ -66,7 +73,7 @@ def test_visits_are_those_of_whoever_continued_and_scores_follow_from_them(both:
 
 def test_the_student_s_part_is_that_of_a_run_where_it_alone_continues(both: Diagnosis, tmp_path: Path) -> None:
     teachers = {"towards": build_planted(2.0), "away": build_planted(-2.0)}
-    alone = run_world(tmp_path / "run", teacher=teachers, questions=6, paths=2, seed=3)
+    alone = run_world(tmp_path / "run", teacher=teachers, **OPTIONS)
     for name in TABLES:
         assert of_model(both, name, "student").equals(alone.table(name)), name
     mine = [arm for arm in both.summary["arms"] if arm["continuation"] == "student"]
@@ -77,8 +84,7 @@ def test_another_teacher_in_the_run_changes_no_number_of_a_teacher_s_own_continu
     both: Diagnosis, tmp_path: Path
 ) -> None:
     only = {"away": build_planted(-2.0)}
-    options: dict[str, Any] = {"questions": 6, "paths": 2, "continuation": "teacher", "seed": 3}
-    alone = run_world(tmp_path / "run", teacher=only, **options)
+    alone = run_world(tmp_path / "run", teacher=only, continuation="teacher", **OPTIONS)
     assert alone.table("candidates").drop("token").equals(of_model(both, "candidates", "away").drop("token"))
     texts = [of_model(run, "rollouts", "away").sort("rollout_id")["text"].to_list() for run in (alone, both)]
     assert texts[0] == texts[1]
@@ -136,7 +142,7 @@ def told_probs(prompt: tuple[int, ...], response: tuple[int, ...]) -> np.ndarray
 
 def test_a_teacher_with_a_context_continues_as_the_one_who_sees_it(tmp_path: Path) -> None:
     student = ScriptedModel(TOKENS, told_probs, name="told")
-    run = run_world(tmp_path / "run", student=student, teacher="self+answer", continuation="both", questions=4)
+    run = run_world(tmp_path / "run", student=student, teacher="self+answer", continuation="both", **TINY)
     rollouts = run.table("rollouts").filter(pl.col("kind").is_in(["base", "branch"]))
     free = rollouts.with_columns(
         pl.col("token_ids").list.slice(pl.col("forced_tokens")).list.head(1).list.first().alias("first_free")
@@ -145,7 +151,7 @@ def test_a_teacher_with_a_context_continues_as_the_one_who_sees_it(tmp_path: Pat
     assert share["self+answer"] > 0.9
     assert share["student"] < 0.7
     own = rollouts.filter(model="self+answer", kind="base")
-    assert own.height == 4 * 32
+    assert own.height == 3 * 8
     assert own["rollout_id"].min() == 1_000_000
 
 
@@ -200,9 +206,9 @@ def test_a_choice_by_teachers_looks_at_their_joint_ranking(tmp_path: Path) -> No
         continuation="teacher",
         teacher={"towards": build_planted(2.0), "away": build_planted(-2.0)},
         objective=["reverse_kl"],
-        task=LetterTask(40),
-        questions=40,
-        paths=4,
+        task=LetterTask(24),
+        questions=24,
+        paths=3,
         nodes_per_question=2,
         visits=12,
         epsilon=0.3,

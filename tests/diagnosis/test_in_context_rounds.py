@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 from scripted_worlds import (
     EOS,
@@ -59,7 +60,9 @@ def exact_success(probs: Any, prompt: tuple[int, ...]) -> float:
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 def test_every_accuracy_scatters_around_the_exact_one(tmp_path: Path) -> None:
@@ -114,8 +117,13 @@ def test_nothing_else_of_a_run_changes_and_the_cost_is_counted(tmp_path: Path) -
     without = run_world(tmp_path / "without", **SETTINGS)
     with_them = run_world(tmp_path / "with", **SETTINGS, context_rollouts=5)
     for name in TABLES:
-        if name != "context_rollouts":
+        if name not in ("context_rollouts", "scores"):
             assert with_them.table(name).equals(without.table(name)), name
+    others = [
+        run.table("scores").filter(~pl.col("score").is_in(["accuracy_gain", "new_knowledge", "teacher_accuracy"]))
+        for run in (with_them, without)
+    ]
+    assert others[0].equals(others[1])
     assert without.table("context_rollouts").is_empty()
     assert without.summary["analyses"]["in_context"] == []
     rows = with_them.table("context_rollouts")
@@ -131,7 +139,7 @@ def test_the_report_reads_every_analysis_of_a_real_run(tmp_path: Path) -> None:
     settings = SETTINGS | {"objective": ["reverse_kl", "minillm"]}  # which scores whole responses too
     run = run_world(tmp_path / "run", **settings, student=student, teacher=teachers, context_rollouts=3)
     view, data = build_view(read_run(run.folder))
-    figures = {figure.key: figure for figure in report_analyses.build_analyses(run.summary)}
+    figures = {figure.key: figure for figure in report_analyses.build_analyses(run.summary)[0]}
     assert list(figures) == [analysis.name for analysis in report_analyses.ANALYSES]
     for figure in figures.values():
         assert figure.table is not None

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scripted_worlds import TINY, run_world
 
-import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.branching as branching
 import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table
 
@@ -20,11 +20,11 @@ import sys, time
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import torch
 torch.set_num_threads(1)
-import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.branching as branching
 import hydrometer.runs.drawing as drawing
 import hydrometer.diagnosis.run
 from scripted_worlds import build_student, run_world
-corridor.round_size = drawing.round_size = lambda student, limit: 8
+branching.round_size = drawing.round_size = lambda student, limit: 8
 student = build_student()
 next_probs = student.next_probs
 
@@ -43,7 +43,7 @@ run_world(OUT, **{SETTINGS!r}, student=student, resume=True)
 def test_a_process_killed_at_random_moments_resumes_to_the_unbroken_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (corridor, drawing):
+    for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
     run_world(tmp_path / "unbroken", **SETTINGS)
     rng = random.Random(7)

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from scripted_worlds import EOS, LetterTask, build_planted, build_student, run_world, success_of
 
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 from hydrometer.types import Message
 
 

@@ -8,7 +8,7 @@ import pytest
 from recompute import check_run
 from scripted_worlds import build_planted, build_student, run_world
 
-from hydrometer.diagnosis.run import Diagnosis
+from hydrometer.results import Diagnosis
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 from failing_disk import Death, FailingDisk
 from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, run_world, student_probs
 
+import hydrometer.diagnosis.branching as branching
 import hydrometer.diagnosis.corridor as corridor
 import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
@@ -33,9 +34,11 @@ SETTINGS: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 16 rollouts, so that even a tiny run has many; a report that costs nothing but is written like one."""
-    for module in (corridor, drawing):
+    for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 16)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 def content(folder: Path) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from tiny_models import ids, tiny_model
 import hydrometer
 from hydrometer.artifacts import read_json
 from hydrometer.diagnosis.given.file import open_rollout_file
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import SpecError
 from hydrometer.models import Warp
+from hydrometer.results import Diagnosis
 from hydrometer.sampling import SampleRequest, SamplingSettings
 from hydrometer.types import Message
 

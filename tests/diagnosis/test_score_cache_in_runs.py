@@ -8,8 +8,8 @@ import pytest
 import hydrometer
 from hydrometer.artifacts import TABLES, read_table
 from hydrometer.cli.main import run_command
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.models.transformers_model import TransformersModel, load_model
+from hydrometer.results import Diagnosis
 
 OPTIONS: dict[str, Any] = {
     "teacher": ["expert=bundled:expert", "self+answer"],

@@ -11,15 +11,15 @@ from scripted_worlds import LetterTask
 from tiny_models import EOS, TOKENS, VOCAB, save_checkpoint
 
 import hydrometer
-import hydrometer.diagnosis.corridor as corridor
+import hydrometer.diagnosis.branching as branching
 import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
 from hydrometer.artifacts import TABLES, read_json, read_table, write_text
 from hydrometer.artifacts.model_identity import is_same_model
-from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.errors import PreflightError, RunFolderError, SpecError
 from hydrometer.models.vllm.engine import EngineError
 from hydrometer.models.vllm.server import Patience, ServerEngine
+from hydrometer.results import Diagnosis
 from hydrometer.runs.progress import Silent
 
 END, LETTERS = TOKENS.index(EOS), [TOKENS.index(letter) for letter in "abc"]
@@ -49,9 +49,11 @@ def teacher_logits(context: tuple[int, ...]) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (corridor, drawing):
+    for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
-    monkeypatch.setattr(run_module, "build_report", lambda folder: write_text(folder / "report.html", "report"))
+    monkeypatch.setattr(
+        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
+    )
 
 
 @pytest.fixture

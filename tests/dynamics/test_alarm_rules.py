@@ -1,9 +1,11 @@
 """Each alarm on a history that must fire it and on those that must not."""
 
+from collections.abc import Mapping
+
 import pytest
 from step_records import HEALTHY, make_history
 
-from hydrometer.dynamics import METRICS, RULES, Alarm, check_alarms, find_metric
+from hydrometer.dynamics import METRICS, RULES, Alarm, Rule, check_alarms, find_metric
 from hydrometer.dynamics.alarms import WINDOW_STEPS, History
 
 Shapes = dict[str, tuple[float, float, float]]
@@ -44,6 +46,29 @@ def test_every_sign_fires_its_alarm_once_and_no_other(name: str, seed: int) -> N
     assert alarms[0].threshold == rule.threshold
     assert (alarms[0].mechanism, alarms[0].cure) == (rule.mechanism, rule.cure)
     assert alarms[0].step >= 2 * WINDOW_STEPS - 1
+
+
+class _Noted(dict[str, float | int | None]):
+    """A step that knows which of its metrics were asked for."""
+
+    def __init__(self, step: Mapping[str, float | int | None], asked: set[str]):
+        super().__init__(step)
+        self.asked = asked
+
+    def get(self, key: str, default: float | int | None = None) -> float | int | None:
+        self.asked.add(key)
+        return super().get(key, default)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_an_alarm_names_what_its_rule_read(rule: Rule) -> None:
+    history = make_history(120, seed=0, **FIRING[rule.name])
+    [alarm] = _replay(history)
+    asked: set[str] = set()
+    noted = [_Noted(step, asked) for step in history]
+    assert [rule.find(noted[:steps]) for steps in range(1, len(noted) + 1)] != [None] * len(noted)
+    assert set(alarm.metrics) == asked
+    assert len(alarm.metrics) == len(asked)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,10 +1,13 @@
 """Products inside `fast_matmul`: as exact as outside, and nothing stays changed."""
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from hydrometer import matmul
-from hydrometer.matmul import fast_matmul
+from hydrometer.matmul import fast_matmul, without_fast_matmul
 
 CPU = torch.device("cpu")
 
@@ -38,3 +41,38 @@ def test_it_is_used_where_it_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(matmul, "_is_exact", lambda: True)
     with fast_matmul(CPU):
         assert torch.get_float32_matmul_precision() == "medium"
+
+
+@pytest.mark.parametrize("is_exact", [True, False])
+def test_a_function_is_left_out_forwards_and_backwards(is_exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matmul, "_is_exact", lambda: is_exact)
+    outside = "medium" if is_exact else "highest"
+    seen: list[str] = []
+
+    class Watched(torch.autograd.Function):
+        """A product that notes how products are made where it and its gradient are computed."""
+
+        @staticmethod
+        def forward(ctx: Any, left: Tensor, right: Tensor) -> Tensor:
+            ctx.save_for_backward(left, right)
+            seen.append(torch.get_float32_matmul_precision())
+            return left @ right
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+            left, right = ctx.saved_tensors
+            seen.append(torch.get_float32_matmul_precision())
+            (gradient,) = gradients
+            return gradient @ right.T, left.T @ gradient
+
+    first, second, third = (torch.randn(4, 4, dtype=torch.float64, requires_grad=True) for _ in range(3))
+    with fast_matmul(CPU):
+        before = Watched.apply(first, second)
+        found = without_fast_matmul(Watched.apply, before, third)
+        after = Watched.apply(found, first)
+    with fast_matmul(CPU):
+        after.sum().backward()
+    assert seen == [outside, "highest", outside, outside, "highest", outside]
+    expected = torch.autograd.grad((first @ second @ third @ first).sum(), [first, second, third])
+    for one, wanted in zip((first, second, third), expected, strict=True):
+        torch.testing.assert_close(one.grad, wanted)

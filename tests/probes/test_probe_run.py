@@ -51,6 +51,7 @@ def test_a_run_leaves_its_files_and_nothing_is_written_without_a_folder(
     assert list(tmp_path.iterdir()) == []
     kept = run_small(kind, tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "report.html",
         "run.json",
         "summary.json",
         "journal.jsonl",

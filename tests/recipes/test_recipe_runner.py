@@ -64,6 +64,9 @@ def test_stages_hand_their_folders_on_and_a_finished_recipe_resumes_at_once(tmp_
     after = found["stages"]["imitated"]["after"]["accuracy"]["value"]
     assert found["stages"]["again"]["accuracy"]["value"] == after
     assert found["compare"][0]["difference"]["value"] == 0.0
+    pages = ["report.html", *(f"{stage}/report.html" for stage in ("written", "imitated", "again"))]
+    assert all((out / page).exists() for page in pages)
+    assert all(f'<a href="{page}">' in (out / "report.html").read_text(encoding="utf-8") for page in pages[1:])
     kept = [out / "imitated" / name for name in ("metrics.jsonl", "model/model.safetensors")]
     before = [path.read_bytes() for path in kept]
     again = run_recipe(recipe, out, {"count": "20"}, resume=True, progress=Silent())

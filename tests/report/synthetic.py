@@ -415,5 +415,7 @@ def _attenuation(value: float | None, name: str) -> dict[str, Any]:
 def multiply_questions(folder: Path, tables: Mapping[str, pl.DataFrame], copies: int) -> None:
     """Write every question of a run `copies` times under names of its own."""
     for name, frame in tables.items():
+        if "question_id" not in frame.columns:  # what a run says of all its questions stays
+            continue
         named = [frame.with_columns(pl.col("question_id") + f"-{copy}") for copy in range(copies)]
         write_table(folder / f"{name}.parquet", pl.concat(named).sort("question_id", maintain_order=True))

@@ -104,7 +104,7 @@ def tables_of(folder: Path) -> dict[str, list[list[str]]]:
 
 
 def analyses_of(folder: Path) -> list[Figure]:
-    return build_analyses(read_run(folder).summary)
+    return build_analyses(read_run(folder).summary)[0]
 
 
 def test_every_analysis_has_its_numbers_with_their_interval_or_reason(folder: Path) -> None:
@@ -154,9 +154,9 @@ def test_what_is_drawn_of_an_analysis_is_what_its_table_says(folder: Path) -> No
 
 
 def test_what_a_run_does_not_hold_gives_no_figure() -> None:
-    assert build_analyses({}) == build_analyses({"analyses": {"in_context": [], "outcomes": []}}) == []
+    assert build_analyses({}) == build_analyses({"analyses": {"in_context": [], "outcomes": []}}) == ([], [])
     assert build_advice({"analyses": {}}) is None
-    titles = [figure.title for figure in build_analyses({"analyses": ANALYSES})]
+    titles = [figure.title for figure in build_analyses({"analyses": ANALYSES})[0]]
     assert titles[:2] == ["In-context accuracy", "In-context accuracy by difficulty"]
     assert len(titles) == 5
 
@@ -164,7 +164,7 @@ def test_what_a_run_does_not_hold_gives_no_figure() -> None:
 def test_rows_beyond_the_limit_are_counted(folder: Path) -> None:
     summary = read_run(folder).summary
     summary["analyses"]["oracle_filter"] = [filtered(f"t{i}") for i in range(MAX_ROWS + 7)]
-    [figure] = [figure for figure in build_analyses(summary) if figure.key == "oracle-filter"]
+    [figure] = [figure for figure in build_analyses(summary)[0] if figure.key == "oracle-filter"]
     assert figure.table is not None
     assert (len(figure.table.rows), len(figure.rows)) == (MAX_ROWS, 2 * MAX_ROWS)
     assert figure.note.endswith("7 more rows are in summary.json.")

@@ -67,9 +67,9 @@ def test_a_reader_goes_from_the_ranking_to_a_token_and_switches_teachers(browser
 
         tokens = page.locator("#token-panes .tok")
         tokens.nth(3).click()
-        assert page.inner_text("#node h3").startswith("Position 3:")
+        assert page.inner_text("#node h3").startswith("Token 3:")
         page.keyboard.press("ArrowRight")
-        assert page.inner_text("#node h3").startswith("Position 4:")
+        assert page.inner_text("#node h3").startswith("Token 4:")
 
         page.select_option("#choose-teacher", "expert")
         before = page.eval_on_selector_all("#token-panes .tok", "tokens => tokens.map((token) => token.className)")
@@ -111,11 +111,31 @@ def test_the_most_harmful_token_of_the_run_is_two_clicks_away(browser: Any, run_
         page.click("#jump-harm")
         found = page.eval_on_selector("#choose-question", "select => select.selectedOptions[0].text")
         assert found.startswith(worst["question_id"])
-        assert page.inner_text("#node h3").startswith(f"Position {worst['position']}:")
+        assert page.inner_text("#node h3").startswith(f"Token {worst['position']}:")
         told = page.inner_text("#node")
         assert "The teacher pulls away from success here" in told
         assert f"{worst['signal']:+.3f}".replace("-", "−") in told
-        assert re.search(r"It raises .+ \(right in \d+ % of \d+ visits\) and lowers .+", told)
+        assert re.search(
+            r"Of these candidates it favours .+ \(student .+, teacher .+\), after which the student is right in \d+ % "
+            r"of \d+ visits, over .+ \(student .+\), after which it is right in \d+ % of \d+ visits\.",
+            told,
+        )
+        assert re.search(r"The most harmful of the \d+ harmful tokens of all responses, by signal\.", told)
+        page.click("#jump-harm")
+        assert "Number 2 of the" in page.inner_text("#node .standing")
+
+
+def test_the_page_opens_at_the_most_harmful_token_and_a_first_jump_stays_there(browser: Any, report: Path) -> None:
+    with open_page(browser, report) as page:
+        page.click(".onward a")
+        opened = page.inner_text("#node h3")
+        assert page.inner_text("#node .standing").startswith("The most harmful of the")
+        page.click("#jump-harm")
+        assert page.inner_text("#node h3") == opened
+        asked = page.inner_text("#question-asked")
+        assert asked.startswith("The student was asked:") and "Right would be" in asked
+        page.select_option("#jump-scope", "response")
+        assert "tokens of this response" in page.inner_text("#node .standing")
 
 
 def test_keys_do_what_the_page_says(browser: Any, report: Path) -> None:

@@ -42,8 +42,20 @@ def test_a_training_run_has_a_page_with_its_result_alarms_and_curves(tmp_path: P
     assert curve["rows"][9] == ["run", 10, 0.5]
     assert curve["note"].endswith("Good: up.")
     assert curve["chart"]["alarms"] == [{"run": "run", "step": 20, "text": "run, step 20: repetition"}]
+    assert figures["metric-loss"]["chart"]["alarms"] == [], "its rule does not read this metric"
     assert figures["metric-new_metric"]["note"] == "A metric that this version does not know."
     assert "position bin" in figures["metric-reverse_kl_bin_0"]["note"]
+
+
+def test_an_alarm_of_an_older_version_is_on_every_curve(tmp_path: Path) -> None:
+    folder = write_training(tmp_path / "run", seed=1)
+    alarm = json.loads((folder / "alarms.jsonl").read_text(encoding="utf-8"))
+    del alarm["metrics"]
+    (folder / "alarms.jsonl").write_text(json.dumps(alarm) + "\n", encoding="utf-8")
+    path = build_report(folder)
+    curves = [figure for name, figure in figures_of(path).items() if name.startswith("metric-")]
+    assert [len(curve["chart"]["alarms"]) for curve in curves] == [1] * len(curves)
+    assert "repetition not recorded 0.4" in text_of(path)
 
 
 def test_evaluations_are_means_over_questions_with_their_interval(tmp_path: Path) -> None:
@@ -95,7 +107,7 @@ def test_several_runs_lie_over_each_other(tmp_path: Path) -> None:
     folders = [write_training(tmp_path / name, seed=seed) for seed, name in enumerate(("calm", "loud"))]
     path = build_comparison(tmp_path / "comparison.html", folders, diagnoses=None)
     assert {row[0] for row in figures_of(path)["metric-loss"]["rows"]} == {"calm", "loud"}
-    assert "loud 20 repetition 0.4 (threshold 0.14)" in text_of(path)
+    assert "loud 20 repetition accuracy 0.4 (threshold 0.14)" in text_of(path)
     alike = [write_training(tmp_path / name / "run") for name in ("a", "b")]
     path = build_comparison(tmp_path / "comparison.html", alike, diagnoses=None)
     assert {row[0] for row in figures_of(path)["metric-loss"]["rows"]} == {str(folder) for folder in alike}
@@ -135,6 +147,10 @@ def test_an_evaluation_a_probe_and_a_recipe_show_their_estimates_and_sentences(t
     write_json(tmp_path / "eval" / "run.json", {"schema_version": 1, "kind": "evaluation", "cost": {"rollouts": 40}})
     summary = {
         "model": "bundled:student",
+        "task": "chain",
+        "split": "test",
+        "questions": 20,
+        "samples": 4,
         "accuracy": known,
         "pass_at": {"2": unknown},
         "reading": "It is right half the time.",
@@ -144,8 +160,20 @@ def test_an_evaluation_a_probe_and_a_recipe_show_their_estimates_and_sentences(t
     assert "Evaluation: bundled:student" in text_of(path)
     assert "It is right half the time." in text_of(path)
     rows = figures_of(path)["estimates"]["rows"]
-    assert rows[0] == ["accuracy", "all", 0.5, 0.4, 0.6, 20, "share", None]
-    assert rows[1][:3] == ["pass@2", "all", None]
+    assert rows[0] == ["accuracy", "bundled:student", 0.5, 0.4, 0.6, 20, "share", None]
+    assert rows[1][:3] == ["pass@2", "bundled:student", None] and rows[1][6] == "share"
+    assert "Right: bundled:student in 50 % [40 %, 60 %] of 4 responses to each of 20 questions of chain" in text_of(
+        path
+    )
+    difference = dict(known, value=-0.1, low=-0.3, high=0.1)
+    against = {"against": {"model": "b", "accuracy": known}, "comparison": {"difference": difference}}
+    write_json(tmp_path / "eval" / "summary.json", summary | against | {"warnings": ["Look twice."]})
+    text = text_of(build_report(tmp_path / "eval"))
+    assert "and b in 50 % [40 %, 60 %] of 4 responses" in text
+    assert "The first minus the second, paired by question: −10 points [−30 points, +10 points]." in text
+    assert "Warnings Look twice." in text
+    measures = {(row[0], row[1]) for row in figures_of(path)["estimates"]["rows"]}
+    assert {("accuracy", "bundled:student"), ("accuracy", "b"), ("difference", "comparison")} <= measures
     stages = {"imitated": {"after": {"accuracy": known, "response_tokens": dict(known, value=34.0)}}}
     recipe = {"recipe": "cold_start", "summary": "Imitate, then distil.", "options": {"steps": 3}, "stages": stages}
     write_json(tmp_path / "recipe" / "summary.json", recipe)

@@ -53,7 +53,7 @@ def test_the_view_is_plain_json_and_agrees_with_the_files(run_files: RunFiles):
     assert facts["Nodes"].endswith(f"eligible {eligible}")
     assert facts["Ranking"].startswith("Arms are ranked by their pooled cosine")
     assert view["answer"]["state"] == "recommended"
-    assert view["answer"]["arm"] == view["arms"][0]["label"]
+    assert view["answer"]["chosen"] == [view["arms"][0]["label"]]
     assert [arm["recommended"] for arm in view["arms"]] == [True, *[False] * (len(view["arms"]) - 1)]
     assert view["arms"][0]["teacher"] == "expert"
     expected = run_files.summary["ranking"][0]["score"]
@@ -106,7 +106,27 @@ def test_doing_without_a_teacher_can_be_the_recommendation():
     recommendation = {"teacher": "no teacher", "objective": "none", "probability": 0.99, "sentence": "Nothing helps."}
     answer = build_answer({"recommendation": recommendation}, [])
     assert (answer["state"], answer["headline"]) == ("recommended", "Do without: no teacher")
-    assert (answer["arm"], answer["text"], answer["probability"]) == ("no teacher", "Nothing helps.", 0.99)
+    assert (answer["chosen"], answer["text"], answer["probability"]) == (["no teacher"], "Nothing helps.", 0.99)
+
+
+def test_a_teacher_can_be_decided_without_its_objective():
+    arms = build_arms(
+        {
+            "arms": [arm("a", 0.3), arm("a", 0.31) | {"objective": "forward_kl"}, arm("b", 0.1)],
+            "ranking": [
+                entry("a", 0.31, 0.7) | {"objective": "forward_kl"},
+                entry("a", 0.3, 0.6),
+                entry("b", 0.1, 0.0),
+            ],
+        }
+    )
+    leading = {"teacher": "a", "objectives": ["forward_kl", "reverse_kl"], "probability": 0.99, "is_decided": True}
+    answer = build_answer({"recommendation": None, "leading_teacher": leading, "verdict": "Take either."}, arms)
+    assert (answer["state"], answer["headline"]) == ("teacher", "Train with a, forward_kl or reverse_kl")
+    assert (answer["chosen"], answer["text"]) == (["a, forward_kl", "a, reverse_kl"], "Take either.")
+    open_still = build_answer({"leading_teacher": leading | {"is_decided": False}, "verdict": "Not yet."}, arms)
+    assert (open_still["state"], open_still["chosen"]) == ("open", [])
+    assert open_still["headline"] == "Not separated yet; in front: a, forward_kl or reverse_kl"
 
 
 def test_without_a_score_the_answer_says_so_with_the_reason():

@@ -24,6 +24,7 @@ def write_training(folder: Path, *, seed: int = 0, steps: int = STEPS, ended: bo
         "step": 20,
         "value": 0.4,
         "threshold": 0.14,
+        "metrics": ["accuracy"],
         "mechanism": "It loops.",
         "cure": "Stop.",
     }

@@ -7,7 +7,7 @@ import pytest
 import torch
 from short_runs import read_metrics, read_weights, run_short
 
-from hydrometer.training.run import Training
+from hydrometer.results import Training
 
 TEACHERS: dict[str, Any] = {
     "teacher": ["expert=bundled:expert", "self+answer"],

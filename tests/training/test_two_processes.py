@@ -1,96 +1,19 @@
 """Two processes on a CPU (gloo) train as one does, whole or split (FSDP 2); what stops one stops both."""
 
-import os
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from short_runs import read_metrics, read_weights, run_short
+from short_runs import read_weights, run_short
+from two_runs import CASES, CASES_SPLIT, FAIL_AT_STEP_3, OPTIONS, assert_close, run_two
 
 from hydrometer.artifacts import read_json, read_table
 from hydrometer.training.checkpoints import find_checkpoint, read_checkpoint
 
-OPTIONS: dict[str, Any] = {"steps": 3, "prompts_per_step": 5, "weights": "kl_above:0.3", "save_steps": 2}
-SCRIPT = f"""
-import sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
-import torch
-torch.set_num_threads(1)
-from hydrometer.errors import UserError
-from short_runs import run_short
-import hydrometer.training.loop as loop
-RANK = int(__import__("os").environ["RANK"])
-PATCH
-try:
-    run_short(OUT, **OPTIONS)
-except UserError as error:
-    print(type(error).__name__, error)
-    sys.exit(2)
-"""
-
-
-def run_two(
-    out: Path, *, patch: str = "", timeout: float = 240, splits: bool = False, **options: Any
-) -> list[tuple[int, str]]:
-    """Exit code and all words of both processes."""
-    script = SCRIPT.replace("OUT", f"__import__('pathlib').Path({str(out)!r})").replace("PATCH", patch)
-    script = script.replace("OPTIONS", repr(OPTIONS | options))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=os.environ
-            | {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-            | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-            | ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"} if splits else {}),
-        )
-        for rank in range(2)
-    ]
-    try:
-        said = [process.communicate(timeout=timeout)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    return [(process.returncode, words) for process, words in zip(processes, said, strict=True)]
-
-
-def assert_close(found: Path, expected: Path) -> None:
-    """Weights within 1e-5; every metric within 1e-4: sums over processes are added in another order."""
-    mine, theirs = read_weights(found), read_weights(expected)
-    for name, tensor in theirs.items():
-        torch.testing.assert_close(mine[name], tensor, rtol=0.0, atol=1e-5)
-    for row, plain in zip(read_metrics(found), read_metrics(expected), strict=True):
-        assert row.keys() == plain.keys()
-        for name, value in plain.items():
-            assert row[name] == (value if value is None else pytest.approx(value, abs=1e-4, rel=1e-4)), name
-
-
-CASES: dict[str, dict[str, Any]] = {
-    "weights that need a look ahead": {},
-    "all kinds of terms": {"objective": ["reverse_kl", "0.5*dr_grpo", "0.1*sft"], "weights": "all"},
-    "lora and itself": {"teacher": ["self+correct_demo", "expert=bundled:expert"], "lora_rank": 2, "weights": "all"},
-    "fewer questions than processes": {"prompts_per_step": 1, "weights": "all"},
-}
-CASES_SPLIT: dict[str, dict[str, Any]] = CASES | {
-    "its average": {"teacher": "self+answer", "self_teacher": "ema", "ema_decay": 0.5},
-    "itself, recomputing": {
-        "teacher": "self+answer",
-        "self_teacher": "live",
-        "gradient_checkpointing": True,
-        "micro_batch": 2,
-        "weights": "all",
-    },
-}
+FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+LAUNCH: dict[bool, dict[str, str]] = {False: {}, True: FSDP}
 
 
 @pytest.mark.slow
@@ -102,7 +25,7 @@ CASES_SPLIT: dict[str, dict[str, Any]] = CASES | {
     ],
 )
 def test_two_processes_give_what_one_gives(options: dict[str, Any], splits: bool, tmp_path: Path) -> None:
-    ended = run_two(tmp_path / "two", splits=splits, **options)
+    ended = run_two(tmp_path / "two", launch=LAUNCH[splits], **options)
     assert [code for code, _ in ended] == [0, 0], ended
     run_short(tmp_path / "one", **OPTIONS | options)
     assert_close(tmp_path / "two", tmp_path / "one")
@@ -130,7 +53,7 @@ loop.Trainer.update = counting
 
 @pytest.mark.slow
 def test_each_of_two_processes_keeps_half_of_weights_and_moments(tmp_path: Path) -> None:
-    ended = run_two(tmp_path / "run", splits=True, patch=COUNT, steps=1, weights="all", eval_questions=0)
+    ended = run_two(tmp_path / "run", launch=FSDP, patch=COUNT, steps=1, weights="all", eval_questions=0)
     assert [code for code, _ in ended] == [0, 0], ended
     told = [line.split()[1:] for _, said in ended for line in said.splitlines() if line.startswith("held")]
     held = {rank: (int(weights), int(moments)) for rank, weights, moments in told}
@@ -144,31 +67,20 @@ def test_two_processes_resume_with_the_same_alarms(splits: bool, tmp_path: Path)
     """Both know the history, so that an alarm that stops the run stops both."""
     stop = (
         "from hydrometer.dynamics import Alarm\n"
-        "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, 'm', 'c')]"
+        "loop.check_alarms = lambda history: [Alarm('planted', len(history), 1.0, 0.5, (), 'm', 'c')]"
         " if len(history) == 3 else []"
     )
-    assert [code for code, _ in run_two(tmp_path / "run", splits=splits, steps=2)] == [0, 0]
-    ended = run_two(tmp_path / "run", splits=splits, patch=stop, steps=9, alarms="stop", resume=True)
+    assert [code for code, _ in run_two(tmp_path / "run", launch=LAUNCH[splits], steps=2)] == [0, 0]
+    ended = run_two(tmp_path / "run", launch=LAUNCH[splits], patch=stop, steps=9, alarms="stop", resume=True)
     assert [code for code, _ in ended] == [0, 0], ended
     assert read_json(tmp_path / "run" / "summary.json")["steps"] == 3
-
-
-FAIL_AT_STEP_3 = """
-calls, real = [], PLACE
-def failing(*given, **options):
-    calls.append(1)
-    if RANK in RANKS and len(calls) == 3:
-        raise FAILURE
-    return real(*given, **options)
-PLACE = failing
-"""
 
 
 @pytest.mark.slow
 def test_a_split_run_that_died_goes_on_from_its_last_checkpoint_in_one_process_or_two(tmp_path: Path) -> None:
     """A process that is left alone cannot put the student together, and must not wait for the others to do it."""
     failing = FAIL_AT_STEP_3.replace("PLACE", "loop.accumulate").replace("RANKS", "[1]")
-    ended = run_two(tmp_path / "two", splits=True, patch=failing.replace("FAILURE", "MemoryError()"), timeout=100)
+    ended = run_two(tmp_path / "two", launch=FSDP, patch=failing.replace("FAILURE", "MemoryError()"), timeout=100)
     assert all(code != 0 for code, _ in ended) and "Out of memory" in ended[1][1], ended
     found = find_checkpoint(tmp_path / "two")
     assert found is not None and read_checkpoint(found).step == 2
@@ -176,7 +88,7 @@ def test_a_split_run_that_died_goes_on_from_its_last_checkpoint_in_one_process_o
     run_short(tmp_path / "straight", **OPTIONS)
     run_short(tmp_path / "one", resume=True, **OPTIONS)
     assert_close(tmp_path / "one", tmp_path / "straight")
-    ended = run_two(tmp_path / "two", splits=True, resume=True)
+    ended = run_two(tmp_path / "two", launch=FSDP, resume=True)
     assert [code for code, _ in ended] == [0, 0], ended
     assert_close(tmp_path / "two", tmp_path / "straight")
 
@@ -184,9 +96,9 @@ def test_a_split_run_that_died_goes_on_from_its_last_checkpoint_in_one_process_o
 @pytest.mark.slow
 def test_a_split_run_whose_gradient_is_not_finite_keeps_the_weights_before_it(tmp_path: Path) -> None:
     """All processes come to it together, and so they can put the student together once more."""
-    failing = FAIL_AT_STEP_3.replace("PLACE", "loop.Optimiser.clip").replace("RANKS", "[0, 1]")
+    failing = FAIL_AT_STEP_3.replace("PLACE", "loop.Optimiser.step").replace("RANKS", "[0, 1]")
     failing = failing.replace("FAILURE", "FloatingPointError('planted')")
-    ended = run_two(tmp_path / "two", splits=True, patch=failing, save_steps=100)
+    ended = run_two(tmp_path / "two", launch=FSDP, patch=failing, save_steps=100)
     assert [code for code, _ in ended] == [2, 2] and "Step 3: planted" in ended[0][1], ended
     run_short(tmp_path / "one", **OPTIONS | {"steps": 2})
     mine, theirs = read_weights(tmp_path / "two"), read_weights(tmp_path / "one")

@@ -53,6 +53,14 @@ function shorten(text, length) {
   return characters.length > length ? characters.slice(0, length).join("") + "…" : characters.join("");
 }
 
+/* Both ends of a text: instructions often begin it, the question proper often ends it. */
+function shortenMiddle(text, length) {
+  const characters = Array.from(text.replace(/\s+/g, " ").trim());
+  if (characters.length <= length) return characters.join("");
+  const end = Math.floor(length / 2);
+  return `${characters.slice(0, length - end).join("")} … ${characters.slice(-end).join("")}`;
+}
+
 function fill(select, entries, chosen) {
   select.replaceChildren(...entries.map(([value, text]) => {
     const option = element("option", { value }, text);

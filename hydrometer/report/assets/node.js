@@ -73,15 +73,19 @@ function sentence(node, teacher) {
   return (stateOf(node, teacher) === "uncertain" ? `${effect}, but ${STATES.uncertain}` : effect) + two;
 }
 
-/* What the teacher moves: the candidate it raises most and the one it lowers most, with their success rates. */
+/* Between which candidates the teacher moves most, with their success rates. It may want neither: then what it favours is the one it gives up less. */
 function movement(node, teacher) {
   const arm = armIndex(teacher);
   const moved = node.candidates.filter((candidate) => candidate[CANDIDATE.kept] && arm >= 0 && typeof candidate[CANDIDATE.d][arm] === "number");
   if (moved.length < 2 || verdictOf(node, teacher)?.[VERDICT.cosine] === null) return "";
   const sorted = [...moved].sort((a, b) => b[CANDIDATE.d][arm] - a[CANDIDATE.d][arm]);
   const [up, down] = [sorted[0], sorted[sorted.length - 1]];
-  const told = (candidate) => [element("span", { class: "tok" }, ...tokenParts(candidate[CANDIDATE.token])), ` (right in ${percent(candidate[CANDIDATE.rate])} of ${candidate[CANDIDATE.visits]} visits)`];
-  return element("p", {}, "It raises ", ...told(up), " and lowers ", ...told(down), ".");
+  const chance = (candidate) => `(student ${probability(candidate[CANDIDATE.p])}, teacher ${probability(candidate[CANDIDATE.q][DATA.tokens.teachers.indexOf(teacher)])})`;
+  const token = (candidate) => element("span", { class: "tok" }, ...tokenParts(candidate[CANDIDATE.token]));
+  const right = (candidate) => `right in ${percent(candidate[CANDIDATE.rate])} of ${candidate[CANDIDATE.visits]} visits`;
+  return element("p", {},
+    "Of these candidates it favours ", token(up), ` ${chance(up)}, after which the student is ${right(up)}, over `,
+    token(down), ` ${chance(down)}, after which it is ${right(down)}.`);
 }
 
 function numbers(pairs) {
@@ -93,8 +97,10 @@ function verdictNumbers(node, teacher) {
   const verdict = verdictOf(node, teacher);
   const read = (key, digits) => (verdict === null ? "–" : signed(verdict[key], digits));
   return numbers([
-    ["cosine", read(VERDICT.cosine, 2)], ["signal", read(VERDICT.signal, 3)], ["advantage", read(VERDICT.advantage, 3)],
-    ["reverse KL, nats", plain(node.kl[DATA.tokens.teachers.indexOf(teacher)], 3)],
+    ["cosine", read(VERDICT.cosine, 2), "+1: the teacher's direction is the ideal one, −1: its opposite"],
+    ["signal", read(VERDICT.signal, 3), "success rate that a unit step in the teacher's direction gains, to first order"],
+    ["advantage", read(VERDICT.advantage, 3), "success rate gained if the teacher chose this token and the student went on"],
+    ["reverse KL, nats", plain(node.kl[DATA.tokens.teachers.indexOf(teacher)], 3), "how far the teacher's probabilities are from the student's"],
     ["on kept tokens", verdict === null ? "–" : percent(verdict[VERDICT.share]), "share of the teacher's full |d|² at this node that lies on kept candidates"],
   ]);
 }
@@ -109,7 +115,8 @@ function drawNode() {
     element("p", { class: "sentence" }, `${sentence(node, teacher)}.`), movement(node, teacher), verdictNumbers(node, teacher),
   ]);
   host.replaceChildren(
-    element("h3", {}, `Position ${view.node}: `, element("span", { class: "tok" }, ...tokenParts(node.token))),
+    element("h3", {}, `Token ${view.node}: `, element("span", { class: "tok" }, ...tokenParts(node.token))),
+    element("p", { class: "standing" }, standing(node)),
     ...verdicts,
     element("p", { class: "hint" }, `Success gap ${plain(node.numbers[NODE.gap], 2)}, student's entropy ${plain(node.numbers[NODE.entropy], 2)} nats, ${percent(node.numbers[NODE.mass])} of its probability on kept candidates.`));
   if (adviceText(node)) host.append(element("p", { class: "hint advice" }, adviceText(node)));
@@ -124,8 +131,9 @@ function adviceText(node) {
   const { advice } = DATA.tokens;
   if (!advice.arm || !node.advice) return "";
   const [code, signal, error] = node.advice;
-  const predicted = signal === null ? "no rule was fitted" : `predicted signal ${signed(signal, 4)}, standard error ${plain(error, 4)}`;
-  return `Advice (${advice.arm}): ${advice.names[code]}; ${predicted}.`;
+  const name = advice.names[code];
+  if (signal === null) return `Advice for ${advice.arm}: ${name}; no rule was fitted.`;
+  return `Advice for ${advice.arm}: ${name}. A rule fitted on other questions expects the signal ${signed(signal, 4)} (standard error ${plain(error, 4)}) of a token like this; it does not see what was measured here.`;
 }
 
 /* Rollouts through each candidate: what stands before the node is left out. */

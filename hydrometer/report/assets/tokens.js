@@ -6,6 +6,7 @@ const STATES = {
   equal: "nothing to gain or lose here",
   uncertain: "uncertain: the noise of the success rates could turn the sign",
 };
+const ASKED = 220;
 const view = { question: 0, path: 0, teacher: "", other: "", objective: "", metric: 0, node: 0 };
 
 /* Token texts come as plain text and marks in turn. */
@@ -103,12 +104,14 @@ function drawKey(scale) {
   const end = view.metric === VERDICT.cosine ? "1" : scale.toPrecision(2);
   const entry = (label, ...swatches) => element("span", {}, ...swatches, label);
   const nodes = currentPath().nodes;
+  const marks = [["⏎", "line break"], ["·", "space"]].filter(([mark]) => nodes.some((node) => tokenText(node.token).includes(mark)));
   byId("token-key").replaceChildren(
     element("span", { class: "wide" }, `harms, ${METRICS[view.metric]} −${end}`, ramp, `helps, +${end}`),
     entry("uncertain sign", swatch("uncertain neg n4"), swatch("uncertain n4")),
     entry("no difference in success", swatch("equal")),
     entry("no direction", swatch("none")),
     entry("not measured", swatch("unmeasured")),
+    ...marks.map(([mark, name]) => entry(name, element("span", { class: "tok" }, mark))),
     ...["train", "skip"].filter((name) => nodes.some((node) => singledOut(node) === name))
       .map((name) => entry(`advice for ${DATA.tokens.advice.arm}: ${name}`, swatch(`advice-${name}`))));
 }
@@ -118,6 +121,7 @@ function selectNode(position, focus) {
   const count = currentPath().nodes.length;
   if (!count) return;
   view.node = Math.min(Math.max(position, 0), count - 1);
+  jumped = null;
   panes.forEach((pane, place) => {
     for (const button of pane.querySelectorAll(".tok")) {
       const chosen = Number(button.dataset.position) === view.node;
@@ -153,6 +157,9 @@ function pathsInScope() {
   return DATA.tokens.questions.flatMap((question, index) => question.paths.map((_, path) => [index, path]));
 }
 
+/* The jump that led to the chosen token; null where the reader came there by another way. */
+let jumped = null;
+
 /* The most extreme token, and on further calls the next ones. */
 function jump(sign) {
   const found = ranked(sign, pathsInScope());
@@ -160,19 +167,40 @@ function jump(sign) {
     byId("node").replaceChildren(element("p", { class: "absent" }, `No token here is ${JUMPS[sign]} under this teacher and objective, as far as it was measured.`));
     return;
   }
-  const place = found.findIndex((entry) => entry.question === view.question && entry.path === view.path && entry.position === view.node);
-  const next = found[(place + 1) % found.length];
+  const next = found[jumped === sign ? (placeAmong(found) + 1) % found.length : 0];
   const moved = next.question !== view.question || next.path !== view.path;
   [view.question, view.path, view.node] = [next.question, next.path, next.position];
   if (moved) drawTokenView();
   selectNode(view.node, true);
+  jumped = sign;
+}
+
+function placeAmong(found) {
+  return found.findIndex((entry) => entry.question === view.question && entry.path === view.path && entry.position === view.node);
+}
+
+/* How far up the chosen token stands among the harmful or the helpful ones. */
+function standing(node) {
+  const verdict = verdictOf(node, view.teacher);
+  if (verdict === null || verdict[VERDICT.cosine] === null) return "";
+  const sign = verdict[VERDICT.signal] < 0 ? -1 : 1;
+  const found = ranked(sign, pathsInScope());
+  const place = placeAmong(found);
+  if (place < 0) return "";
+  const where = byId("jump-scope").selectedOptions[0].textContent;
+  const among = `${found.length} ${JUMPS[sign]} tokens of ${where}, by signal`;
+  return place ? `Number ${place + 1} of the ${among}.` : `The most ${JUMPS[sign]} of the ${among}.`;
+}
+
+function outcomeOf(path) {
+  const outcome = path.correct === null ? "outcome unknown" : path.correct ? "correct" : "incorrect";
+  return `${outcome}${path.truncated ? ", cut off" : ""}`;
 }
 
 function pathLabel(path) {
-  const outcome = path.correct === null ? "outcome unknown" : path.correct ? "correct" : "incorrect";
   const measured = path.nodes.filter((node) => node.state !== "unmeasured").length;
   const who = path.continuation ? `, continued by ${path.continuation}` : "";
-  return `${path.id}: ${outcome}${path.truncated ? ", cut off" : ""}, ${measured} of ${path.nodes.length} tokens measured${who}`;
+  return `${path.id}: ${outcomeOf(path)}, ${measured} of ${path.nodes.length} tokens measured${who}`;
 }
 
 function drawControls() {
@@ -191,7 +219,10 @@ function drawQuestion() {
   const question = currentQuestion();
   const [rate, low, high] = question.success;
   const interval = low === null || high === null ? "" : ` [${percent(low)}, ${percent(high)}]`;
-  byId("question-summary").textContent = `Question, answer and what each teacher saw. The student is right in ${question.correct ?? "–"} of ${question.rollouts ?? "–"} base rollouts: ${percent(rate)}${interval}`;
+  byId("question-asked").replaceChildren(
+    "The student was asked: ", element("q", {}, shortenMiddle(question.prompt, ASKED)), " Right would be ", element("strong", {}, question.answer),
+    `. Here response ${currentPath().id}, which is ${outcomeOf(currentPath())}, coloured for `, element("bdi", {}, shownTeachers().join(" and ")), ".");
+  byId("question-summary").textContent = `What each teacher saw. The student is right in ${question.correct ?? "–"} of ${question.rollouts ?? "–"} base rollouts: ${percent(rate)}${interval}`;
   byId("question-prompt").textContent = `${question.prompt}\n\nAnswer: ${question.answer}`;
   const names = Object.keys(question.contexts).sort((a, b) => (b === view.teacher) - (a === view.teacher));
   byId("question-context").replaceChildren(
@@ -261,6 +292,7 @@ function startTokens() {
   choose("objective", (value) => { view.objective = value; });
   choose("metric", (value) => { view.metric = Number(value); });
   for (const [name, sign] of [["harm", -1], ["help", 1], ["doubt", 0]]) byId(`jump-${name}`).addEventListener("click", () => jump(sign));
+  byId("jump-scope").addEventListener("change", () => { jumped = null; drawNode(); });
   const panes = byId("token-panes");
   panes.addEventListener("click", (event) => {
     const button = event.target.closest(".tok");

@@ -48,6 +48,8 @@ HAS_NO_ZERO += ("teacher_accuracy", "new_knowledge")
 COMBINED = "combined"
 COMBINED_FROM = (PRIMARY, SECOND, "reverse_kl", "accuracy_gain")
 RIDGE = 1.0
+PRIVATE = ("answer", "solution", "correct_demo")
+"""Teachers who see what the student never will: a context of the question at hand."""
 LESSER = "lesser of path_advantage and pooled_cosine, teacher"
 """Not of the design: found when the first seed was in."""
 KNOW_NOTHING = "mean of the other cells"
@@ -113,6 +115,25 @@ def _score_row(evidence: Evidence, name: str) -> list[str]:
         NOTHING if line.slope is None else f"{100 * line.slope * float(np.nanstd(score)):+.1f}",
         _hundredths(error),
     ]
+
+
+def describe_subsets(evidence: Evidence) -> str:
+    """Rank correlations of the main scores over all cells and over two parts of them."""
+    is_private = np.array([cell.teacher in PRIVATE for cell in CELLS])
+    parts = {
+        "all": np.ones(len(CELLS), dtype=bool),
+        "without contexts of one question": ~is_private,
+        "`reverse_kl` only": np.array([cell.objective == "reverse_kl" for cell in CELLS]),
+    }
+    names = (PRIMARY, SECOND, LESSER, "mean_signal, teacher", "mean_signal, student", PAPERS)
+    rows = [
+        [
+            _score_title(name),
+            *(_number(rank_correlation(evidence.scores[name][mine], evidence.gain[mine])) for mine in parts.values()),
+        ]
+        for name in (*names, "accuracy_gain", "teacher_accuracy", "teacher_overlap_mass", COMBINED)
+    ]
+    return markdown_table(["score", *(f"{title}, {int(mine.sum())} cells" for title, mine in parts.items())], rows)
 
 
 def _score_title(name: str) -> str:
@@ -215,6 +236,7 @@ def describe_all(results: Path) -> dict[str, str]:
     made: Mapping[str, Callable[[], str]] = {
         "state": lambda: describe_state(results),
         "scores": lambda: describe_scores(evidence),
+        "subsets": lambda: describe_subsets(evidence),
         "cells": lambda: describe_cells(evidence),
         "choices": lambda: describe_choices(evidence),
         "splits": lambda: describe_splits(tables["splits"]),

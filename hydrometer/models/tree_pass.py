@@ -7,6 +7,7 @@ rounding. A network that is not built of such layers (a recurrence over the posi
 gets the padded rows instead; so does one whose hidden states differ between the two ways on a small tree.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -14,7 +15,8 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, Cache, DynamicCache, PreTrainedModel
+from transformers.cache_utils import DynamicLayer
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from hydrometer.matmul import fast_matmul, without_fast_matmul
@@ -34,6 +36,20 @@ def predicting_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "to
     return states.index_select(0, rows.predicts)
 
 
+def prefix_caches(
+    network: PreTrainedModel, prefixes: Sequence[Sequence[int]]
+) -> list[tuple[Float[Tensor, "head prefix place width"], Float[Tensor, "head prefix place value_width"]]]:
+    """Keys and values of every layer, what prefixes begin alike with computed once; for a network that takes trees.
+
+    What stands right of a prefix's end is that of some other token.
+    """
+    rows = join_rows(prefixes, [[0]] * len(prefixes), device=network.device)
+    cache = DynamicCache(config=network.config)
+    _tree_states(network, rows, cache)
+    computed = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
+    return [(k[0][:, rows.nodes], v[0][:, rows.nodes]) for k, v in computed if k is not None and v is not None]
+
+
 def takes_trees(network: PreTrainedModel) -> bool:
     """Whether a pass over a tree gives the hidden states of passes over its rows; tried once for each network."""
     if network not in _KNOWN:
@@ -46,10 +62,11 @@ def fast_backward(network: PreTrainedModel) -> AbstractContextManager[None]:
     return fast_matmul(network.device) if takes_trees(network) else nullcontext()
 
 
-def _tree_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "node width"]:
+def _tree_states(network: PreTrainedModel, rows: Rows, cache: Cache | None = None) -> Float[Tensor, "node width"]:
     inputs: dict[str, Any] = {"input_ids": rows.token_ids[None], "position_ids": rows.depths[None], "rows": rows}
     with attention_by(network, _ALONG_ROWS), fast_matmul(network.device):
-        return network.base_model(**inputs, use_cache=False).last_hidden_state[0]
+        found = network.base_model(**inputs, past_key_values=cache, use_cache=cache is not None)
+        return found.last_hidden_state[0]
 
 
 def _padded_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "node width"]:

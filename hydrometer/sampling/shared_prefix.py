@@ -26,6 +26,7 @@ from transformers.cache_utils import CacheLayerMixin, DynamicLayer
 
 from hydrometer.models.attention import attention_by
 from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.tree_pass import prefix_caches, takes_trees
 from hydrometer.sampling.slots import Slots
 
 _NAME = "hydrometer_shared_prefix"
@@ -217,6 +218,8 @@ def cover_by_trunks(contexts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int
 
 def _compute_trunks(model: TransformersModel, trunks: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of every layer, [head, trunk, context, width]; what stands right of a trunk is never read."""
+    if all(trunks) and takes_trees(model.network):
+        return prefix_caches(model.network, trunks)
     width = max(1, *map(len, trunks))
     layers: list[tuple[Tensor, Tensor]] = []
     for members in _similar_lengths(trunks):

@@ -5,10 +5,18 @@ from typing import Any
 import pytest
 import torch
 from tiny_models import build_network
-from transformers import GPT2Config, GPT2LMHeadModel, MistralConfig, MistralForCausalLM, PreTrainedModel
+from transformers import (
+    DynamicCache,
+    GPT2Config,
+    GPT2LMHeadModel,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+)
+from transformers.cache_utils import DynamicLayer
 
 from hydrometer.models.rows import join_rows
-from hydrometer.models.tree_pass import predicting_states, takes_trees
+from hydrometer.models.tree_pass import predicting_states, prefix_caches, takes_trees
 from hydrometer.training import micro_batches
 from hydrometer.training.micro_batches import split_rows
 
@@ -69,6 +77,22 @@ def test_hidden_states_and_gradients_are_those_of_each_row_alone(kind: str, is_t
     ):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
     assert network.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize("kind", ["qwen3", "llama", "gpt2"])
+def test_keys_and_values_of_prefixes_are_those_of_each_alone(kind: str) -> None:
+    network = build(kind)
+    prefixes = [(5, 6, 7, 10, 11), (5, 6, 8), (4,), (5, 6, 7, 10, 12, 13)]
+    with torch.no_grad():
+        found = prefix_caches(network, prefixes)
+        for row, prefix in enumerate(prefixes):
+            cache = DynamicCache(config=network.config)
+            network.base_model(input_ids=torch.tensor([prefix]), past_key_values=cache, use_cache=True)
+            for layer, states in zip(cache.layers, found, strict=True):
+                assert isinstance(layer, DynamicLayer)
+                for expected, own in zip((layer.keys, layer.values), states, strict=True):
+                    assert expected is not None
+                    torch.testing.assert_close(own[:, row, : len(prefix)], expected[0], rtol=1e-6, atol=1e-6)
 
 
 def test_a_network_that_does_not_know_of_trees_gets_padded_rows(monkeypatch: pytest.MonkeyPatch) -> None:

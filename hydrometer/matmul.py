@@ -7,6 +7,7 @@ first; where it has been rounded, or where oneDNN is not there, nothing is chang
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -36,26 +37,48 @@ def without_fast_matmul(function: Callable[..., Tensor], *inputs: Tensor) -> Ten
 
     For attention over short rows: its many small products take three times as long by oneDNN, above all backwards.
     """
-    precision = torch.get_float32_matmul_precision()
-    if inputs[0].device.type != "cpu" or precision == "highest":
+    if inputs[0].device.type != "cpu" or torch.get_float32_matmul_precision() == "highest":
         return function(*inputs)
-    found = function(*_Switch.apply("highest", precision, *inputs))
-    return _Switch.apply(precision, "highest", found)[0]
+    outside = _Outside(torch.get_float32_matmul_precision())
+    return _Leave.apply(outside, function(*_Enter.apply(outside, *inputs)))
 
 
-class _Switch(torch.autograd.Function):
-    """Hands its inputs on; products after it have one precision, those after its gradient the other."""
+@dataclass
+class _Outside:
+    """How products are made around the function; its backward pass may run where they are made otherwise."""
+
+    precision: str
+
+
+class _Enter(torch.autograd.Function):
+    """Hands the inputs on: into the function, and their gradients out of it."""
 
     @staticmethod
-    def forward(ctx: Any, now: str, backward: str, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.precision = backward
-        torch.set_float32_matmul_precision(now)
+    def forward(ctx: Any, outside: _Outside, *inputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.outside = outside
+        torch.set_float32_matmul_precision("highest")
         return inputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        torch.set_float32_matmul_precision(ctx.precision)
-        return None, None, *gradients
+        torch.set_float32_matmul_precision(ctx.outside.precision)
+        return None, *gradients
+
+
+class _Leave(torch.autograd.Function):
+    """Hands the result on: out of the function, and its gradient into it."""
+
+    @staticmethod
+    def forward(ctx: Any, outside: _Outside, found: Tensor) -> Tensor:
+        ctx.outside = outside
+        torch.set_float32_matmul_precision(outside.precision)
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        ctx.outside.precision = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        return None, *gradients
 
 
 @cache

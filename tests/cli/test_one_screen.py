@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from hydrometer.alignment.wording import list_names
+from hydrometer.artifacts import SCHEMA_VERSION, write_json
 from hydrometer.cli.evaluate import print_evaluation
 from hydrometer.cli.summary import print_summary
 from hydrometer.cli.train import print_training
@@ -98,6 +99,7 @@ def test_a_training_with_many_alarms_ends_within_a_screen(folder: Path) -> None:
     estimate = {"value": 0.5, "low": 0.4, "high": 0.6}
     rows = [{"step": step, "reverse_kl": 1.0 / step, "overlap_ratio": 0.5, "entropy_gap": 0.1} for step in (1, 2)]
     pl.DataFrame(rows).write_ndjson(folder / "metrics.jsonl")
+    write_json(folder / "run.json", {"schema_version": SCHEMA_VERSION, "kind": "training", "status": "done"})
     alarms = [
         {
             "name": f"sign_{place}",

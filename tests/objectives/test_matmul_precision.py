@@ -71,8 +71,11 @@ def test_a_function_is_left_out_forwards_and_backwards(is_exact: bool, monkeypat
         found = without_fast_matmul(Watched.apply, before, third)
         after = Watched.apply(found, first)
     with fast_matmul(CPU):
-        after.sum().backward()
+        after.sum().backward(retain_graph=True)
     assert seen == [outside, "highest", outside, outside, "highest", outside]
+    seen.clear()
+    torch.autograd.grad(after.sum(), [first])
+    assert [*seen, torch.get_float32_matmul_precision()] == ["highest"] * 4, "a backward pass outside stays outside"
     expected = torch.autograd.grad((first @ second @ third @ first).sum(), [first, second, third])
     for one, wanted in zip((first, second, third), expected, strict=True):
         torch.testing.assert_close(one.grad, wanted)

@@ -93,7 +93,7 @@ def build_mixture(first: Model, second: Model, share: float) -> Model:
 def test_p_at_another_temperature_breaks_it(seed: int) -> None:
     student, teacher = build_model(seed), build_model(seed + 100)
     found = expected(student, teacher, weighed_by=build_model(seed, flatness=3.0))
-    assert abs(found.path_sum - (found.teacher_value - found.student_value)) > 0.01
+    assert abs(found.path_sum - (found.teacher_value - found.student_value)) > 0.005, "it is 1e-12 where p is right"
 
 
 def test_forced_rollouts_counted_for_ancestors_break_it() -> None:

@@ -151,9 +151,8 @@ class Ours:
             patched.enter_context(patch.object(gradient, "predicting_states", forward))
             backward = watch.timed("backward", trainer.accelerator.backward)
             patched.enter_context(patch.object(trainer.accelerator, "backward", backward))
-            for name in ("clip", "step"):
-                method = watch.timed("optimiser", getattr(trainer.optimiser, name))
-                patched.enter_context(patch.object(trainer.optimiser, name, method))
+            step = watch.timed("optimiser", trainer.optimiser.step)
+            patched.enter_context(patch.object(trainer.optimiser, "step", step))
             batch = trainer.prepare(self.step_number)
             studied = trainer.study(batch, self.step_number)
             trainer.update(studied, self.step_number)

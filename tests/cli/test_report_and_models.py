@@ -60,7 +60,9 @@ def test_a_report_is_rebuilt_from_the_files_alone(finished: Path, run: Command) 
 
 
 def test_every_damaged_file_is_named(finished: Path, run: Command) -> None:
-    shown = [f"{table}.parquet" for table in TABLES if table not in ("advice", "context_rollouts", "log_ratios", "scores")]
+    shown = [
+        f"{table}.parquet" for table in TABLES if table not in ("advice", "context_rollouts", "log_ratios", "scores")
+    ]
     for name in [*shown, "summary.json", "run.json"]:
         whole = (finished / name).read_bytes()
         for damaged in (whole[: len(whole) // 2], b"", None):

@@ -55,24 +55,30 @@ class Worlds(NamedTuple):
 def path_sums(worlds: Worlds, teacher: str) -> pl.DataFrame:
     """Per question where the teacher continues: paths, and their sums of measured, low and high (see above)."""
     said = worlds.teacher_scores.filter(teacher=teacher).select(*CANDIDATE_KEYS, "teacher_logprob")
-    kept = worlds.candidates.filter(pl.col("kept"), continuation=teacher).join(said, on=list(CANDIDATE_KEYS))
+    kept = worlds.candidates.filter(pl.col("kept"), continuation=teacher).join(
+        said, on=list(CANDIDATE_KEYS), maintain_order="left"
+    )
     p, q, s = pl.col("student_logprob").exp(), pl.col("teacher_logprob").exp(), pl.col("success_rate")
-    by_node = kept.group_by(NODE_KEYS).agg(
+    by_node = kept.group_by(NODE_KEYS, maintain_order=True).agg(
         raw=((q - p) * s).sum(),
         centred=(q * (s - (p * s).sum() / p.sum())).sum(),
         gained=(q - p).clip(0.0).sum(),
         lost=(p - q).clip(0.0).sum(),
     )
     keys = list(NODE_KEYS[:3])
-    variation = worlds.token_scores.filter(teacher=teacher).group_by(keys).agg(pl.col("total_variation").first())
+    variation = (
+        worlds.token_scores.filter(teacher=teacher)
+        .group_by(keys, maintain_order=True)
+        .agg(pl.col("total_variation").first())
+    )
     weight = pl.col("path_weight") * pl.col("node_weight")
     more = {name: (pl.col("total_variation") - pl.col(name).fill_null(0.0)).clip(0.0) for name in ("gained", "lost")}
     raw = pl.col("raw").fill_null(0.0)
     by_path = (
         worlds.nodes.filter(continuation=teacher)
-        .join(variation, on=keys)
-        .join(by_node, on=list(NODE_KEYS), how="left")
-        .group_by("question_id", "rollout_id")
+        .join(variation, on=keys, maintain_order="left")
+        .join(by_node, on=list(NODE_KEYS), how="left", maintain_order="left")
+        .group_by("question_id", "rollout_id", maintain_order=True)
         .agg(
             paths=pl.col("path_weight").first(),
             measured=(weight * pl.col("centred").fill_null(0.0)).sum(),
@@ -80,7 +86,11 @@ def path_sums(worlds: Worlds, teacher: str) -> pl.DataFrame:
             high=(weight * (raw + more["gained"])).sum(),
         )
     )
-    return by_path.group_by("question_id").agg(pl.col("paths", "measured", "low", "high").sum()).sort("question_id")
+    return (
+        by_path.group_by("question_id", maintain_order=True)
+        .agg(pl.col("paths", "measured", "low", "high").sum())
+        .sort("question_id")
+    )
 
 
 def question_sums(worlds: Worlds, teacher: str) -> Float[np.ndarray, "question 6"]:

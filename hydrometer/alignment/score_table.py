@@ -152,12 +152,12 @@ def arm_sums(
     weighted = [(weight * pl.col(name)).sum().alias(name) for name in ("norm", "gap")]
     totals = (
         nodes.filter(continuation=study.continuation)
-        .join(lengths, on=keys)
-        .group_by("question_id", "rollout_id")
+        .join(lengths, on=keys, maintain_order="left")
+        .group_by("question_id", "rollout_id", maintain_order=True)
         .agg(pl.col("path_weight").first().alias("paths"), *weighted)
-        .group_by("question_id")
+        .group_by("question_id", maintain_order=True)
         .agg(pl.col("paths", "norm", "gap").sum())
-        .join(questions.select("question_id", "success_rate"), on="question_id")
+        .join(questions.select("question_id", "success_rate"), on="question_id", maintain_order="left")
         .with_columns(student=pl.col("paths") * pl.col("success_rate"))
         .sort("question_id")
     )
@@ -205,14 +205,16 @@ def sum_by_name(
 def pattern_scores(arms: Sequence[Arm], nodes: pl.DataFrame, token_scores: pl.DataFrame) -> list[dict[str, Any]]:
     """Rows of the scores that no continuation enters, for every arm and `no teacher`."""
     keys = list(NODE_KEYS[:3])
-    entropy = nodes.select(*keys, "path_weight", "student_entropy_nats").unique(keys)
+    entropy = nodes.select(*keys, "path_weight", "student_entropy_nats").unique(keys, maintain_order=True)
     rows = []
     for arm in arms:
-        mine = token_scores.filter(teacher=arm.teacher, objective=arm.objective).join(entropy, on=keys)
+        mine = token_scores.filter(teacher=arm.teacher, objective=arm.objective).join(
+            entropy, on=keys, maintain_order="left"
+        )
         named = {"teacher": arm.teacher, "objective": arm.objective, "continuation": None}
         for name, column in PATTERNS.items():
             per_question = (
-                mine.group_by("question_id")
+                mine.group_by("question_id", maintain_order=True)
                 .agg(count=pl.col("path_weight").sum(), total=(pl.col("path_weight") * column).sum())
                 .sort("question_id")
             )

@@ -116,7 +116,7 @@ def compute_token_stats(
     dense = _Divergences(*map(torch.cat, zip(*_divergence_blocks(student_logprobs, teacher_logprobs), strict=True)))
     student_top = student_logprobs.topk(k)
     teacher_top = teacher_logprobs.topk(min(max(k, rank_k), vocab))
-    overlap = _overlap(student_logprobs, teacher_logprobs, student_top.indices, teacher_top.indices[:, :k])
+    overlap = compute_overlap(student_logprobs, teacher_logprobs, student_top.indices, teacher_top.indices[:, :k])
     return TokenStats(
         student_logprob=_sampled_by_student(student_logprobs, tokens),
         student_entropy=dense.student_entropy,
@@ -218,22 +218,19 @@ class Overlap(NamedTuple):
 
 
 def compute_overlap(
-    student_logprobs: Float[Tensor, "token vocab"], teacher_logprobs: Float[Tensor, "token vocab"], *, k: int
-) -> Overlap:
-    """The part of the statistics that needs the k most probable tokens of both (k is capped at the vocabulary)."""
-    _check_k(k)
-    k = min(k, student_logprobs.shape[-1])
-    student_ids, teacher_ids = (logprobs.topk(k).indices for logprobs in (student_logprobs, teacher_logprobs))
-    return _overlap(student_logprobs, teacher_logprobs, student_ids, teacher_ids)
-
-
-def _overlap(
     student_logprobs: Float[Tensor, "token vocab"],
     teacher_logprobs: Float[Tensor, "token vocab"],
     student_ids: Int[Tensor, "token k"],
     teacher_ids: Int[Tensor, "token k"],
 ) -> Overlap:
-    """Everything that is read off the intersection, held in the k slots of the student's set."""
+    """Everything that is read off the intersection, held in the k slots of the student's set.
+
+    Args:
+        student_logprobs: natural log-probabilities on the full vocabulary; -inf is allowed.
+        teacher_logprobs: the same of the teacher at the same positions.
+        student_ids: the student's k most probable tokens.
+        teacher_ids: the teacher's.
+    """
     student, teacher = student_logprobs.gather(-1, student_ids), teacher_logprobs.gather(-1, student_ids)
     in_both = _are_members(student_ids, teacher_ids, student_logprobs.shape[-1])
     outside = ~(in_both & (student > -torch.inf) & (teacher > -torch.inf))

@@ -200,10 +200,11 @@ def _score_block(
         [_objective_scores(objective, p, teacher, p_mass, rows, token_ids) for objective in objectives] for teacher in q
     ]
     own = p.masked_fill(p.isneginf(), 0.0)  # only ever times its probability
-    divergences = [(*_divergences(own, teacher, p_mass), *_resemblance(p, teacher, p_mass)) for teacher in q]
+    top = _most_probable(p)
+    compared = [_compare(p, own, p_mass, top, teacher) for teacher in q]
     shape = (len(q), len(objectives))
     found = {
-        "entropy": -(p_mass * own).sum(-1),
+        "entropy": _entropy(own, p_mass),
         "sampled_logprob": _finite(p.gather(-1, sampled[:, None])[:, 0]),
         "position": rows + start,
         "token_id": token_ids,
@@ -216,7 +217,7 @@ def _score_block(
     for name in ("field_mean", "full_norm_squared", "student_topk_mass", "teacher_topk_mass"):
         found[name] = _stack([getattr(s, name) for row in by_objective for s in row], (*shape, len(p)))
     for number, name in enumerate(_BY_TEACHER):
-        found[name] = _stack([values[number] for values in divergences], (len(q), len(p)))
+        found[name] = _stack([values[number] for values in compared], (len(q), len(p)))
     return {name: tensor.cpu().numpy() for name, tensor in found.items()}
 
 
@@ -251,25 +252,42 @@ def _objective_scores(
     )
 
 
-def _divergences(
-    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"], p_mass: Float[Tensor, "position vocab"]
-) -> tuple[Float[Tensor, " position"], Float[Tensor, " position"], Float[Tensor, " position"]]:
-    """Reverse KL in nats, L2 distance and cosine of the two distributions."""
-    q_mass = q.exp()
-    reverse_kl = (p - q).mul_(p_mass).sum(-1)
-    cosine = (p_mass * q_mass).sum(-1) / (p_mass.norm(dim=-1) * q_mass.norm(dim=-1))
-    return reverse_kl.clamp(min=0.0), q_mass.sub_(p_mass).norm(dim=-1), cosine
-
-
-def _resemblance(
-    p: Float[Tensor, "position vocab"], q: Float[Tensor, "position vocab"], p_mass: Float[Tensor, "position vocab"]
+def _compare(
+    p: Float[Tensor, "position vocab"],
+    own: Float[Tensor, "position vocab"],
+    p_mass: Float[Tensor, "position vocab"],
+    top: Int[Tensor, "position k"],
+    q: Float[Tensor, "position vocab"],
 ) -> tuple[Float[Tensor, " position"], ...]:
-    """Total variation, the teacher's entropy, and the overlap of the most probable tokens with its two masses."""
+    """What `_BY_TEACHER` names, of a teacher's log-probabilities q.
+
+    Args:
+        p: the student's log-probabilities.
+        own: the same with 0 for log 0.
+        p_mass: its probabilities.
+        top: its most probable tokens.
+        q: the teacher's.
+    """
     q_mass = q.exp()
-    overlap = compute_overlap(p, q, k=OVERLAP_K)
-    entropy = -(q_mass * q).sum(-1)
-    variation = q_mass.sub_(p_mass).clamp_(min=0.0).sum(-1)
-    return variation, entropy, overlap.ratio, overlap.student_mass, overlap.teacher_mass
+    reverse_kl = (own - q).mul_(p_mass).sum(-1).clamp(min=0.0)
+    cosine = (p_mass * q_mass).sum(-1) / (p_mass.norm(dim=-1) * q_mass.norm(dim=-1))
+    entropy = _entropy(q, q_mass)
+    overlap = compute_overlap(p, q, top, _most_probable(q))
+    apart = q_mass.sub_(p_mass)
+    l2 = apart.norm(dim=-1)
+    variation = apart.clamp_(min=0.0).sum(-1)
+    return reverse_kl, l2, cosine, variation, entropy, overlap.ratio, overlap.student_mass, overlap.teacher_mass
+
+
+def _most_probable(logprobs: Float[Tensor, "position vocab"]) -> Int[Tensor, "position k"]:
+    return logprobs.topk(min(OVERLAP_K, logprobs.shape[-1])).indices
+
+
+def _entropy(
+    logprobs: Float[Tensor, "position vocab"], mass: Float[Tensor, "position vocab"]
+) -> Float[Tensor, " position"]:
+    """In nats, of log-probabilities that are finite."""
+    return -(mass * logprobs).sum(-1)
 
 
 def _finite(logprobs: Float[Tensor, " value"]) -> Float[Tensor, " value"]:

@@ -98,6 +98,33 @@ class WholeStudent:
                 parameter.grad = cast(Tensor, self.accelerator.reduce(gradient, "sum"))
 
 
+class OwnWeights:
+    """Those of the student's own network while another has them in parts: empty but while `filled` is entered."""
+
+    def __init__(self, own: nn.Module, split: nn.Module):
+        self.places = list(zip(own.parameters(), split.parameters(), strict=True))
+        self._empty()
+
+    @property
+    def parts(self) -> list[nn.Parameter]:
+        """The parameters of the other network."""
+        return [part for _, part in self.places]
+
+    @contextmanager
+    def filled(self, whole: Callable[[nn.Parameter], Tensor]) -> Iterator[None]:
+        """Let the student's own parameters be what `whole` makes of the others."""
+        try:
+            for mine, part in self.places:
+                mine.data = whole(part)
+            yield
+        finally:
+            self._empty()
+
+    def _empty(self) -> None:
+        for mine, _ in self.places:
+            mine.data = mine.data.new_empty(0)
+
+
 class SplitStudent:
     """A part of every tensor in each process; the layers and, around them, the loss are put together when in use."""
 
@@ -119,22 +146,11 @@ class SplitStudent:
         for layer in layers_of(self.network):
             fully_shard(layer, mesh=mesh, reshard_after_forward=reshard_after_forward)
         fully_shard(self.loss, mesh=mesh)
-        self.places = list(zip(student.network.parameters(), self.network.parameters(), strict=True))
-        self._empty()
+        self.own = OwnWeights(student.network, self.network)
 
-    @contextmanager
-    def whole(self) -> Iterator[None]:
+    def whole(self) -> AbstractContextManager[None]:
         """See `Holding`."""
-        try:
-            for mine, part in self.places:
-                mine.data = whole_tensor(part.detach())
-            yield
-        finally:
-            self._empty()
-
-    def _empty(self) -> None:
-        for mine, _ in self.places:
-            mine.data = mine.data.new_empty(0)
+        return self.own.filled(lambda part: whole_tensor(part.detach()))
 
     def most(self, count: int) -> int:
         """See `Holding`."""

@@ -26,7 +26,7 @@ from hydrometer.errors import SpecError
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.training.gradient import idle_lesson
 from hydrometer.training.optimiser import AdamSettings, build_adam
-from hydrometer.training.sharding import largest, share_weights
+from hydrometer.training.sharding import OwnWeights, largest, share_weights
 
 Config = Mapping[str, Any]
 """What DeepSpeed is told."""
@@ -54,9 +54,7 @@ class ZeroStudent:
         self.network = used.network
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
         self.loss = _build_engine(build_loss(used), build_adam(self.trained, adam), config, student.device)
-        pairs = zip(student.network.parameters(), self.network.parameters(), strict=True)
-        self.places = list(pairs) if is_split else []
-        self._empty()
+        self.own = OwnWeights(student.network, self.network) if is_split else None
         self.passes_left = 0
         self.has_gradient = False
         self.steps = 0
@@ -64,17 +62,11 @@ class ZeroStudent:
     @contextmanager
     def whole(self) -> Iterator[None]:
         """See `Holding`."""
-        with _zero().GatheredParameters([part for _, part in self.places]):
-            try:
-                for mine, part in self.places:
-                    mine.data = part.data
-                yield
-            finally:
-                self._empty()
-
-    def _empty(self) -> None:
-        for mine, _ in self.places:
-            mine.data = mine.data.new_empty(0)
+        if self.own is None:
+            yield
+            return
+        with _zero().GatheredParameters(self.own.parts), self.own.filled(lambda part: part.data):
+            yield
 
     def most(self, count: int) -> int:
         """See `Holding`."""

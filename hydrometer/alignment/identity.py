@@ -27,7 +27,7 @@ from jaxtyping import Float
 
 from hydrometer.alignment.arrays import CANDIDATE_KEYS, NODE_KEYS
 from hydrometer.alignment.entries import describe, finite, interval_of
-from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife
+from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife, ratio
 from hydrometer.types import STUDENT
 
 NODES_WERE_SAMPLED = "only_some_nodes_were_measured"
@@ -112,7 +112,7 @@ def mean_of(*names: str) -> Any:
     def statistic(sums: Sums) -> Float[np.ndarray, "*batch"]:
         top = sums[..., _AT[names[0]]] - sum(sums[..., _AT[name]] for name in names[1:])
         paths = sums[..., _AT["paths"]]
-        return np.divide(top, paths, out=np.full_like(top, np.nan), where=paths > 0.0)
+        return ratio(np.asarray(top), paths)
 
     return statistic
 

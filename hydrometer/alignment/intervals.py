@@ -41,6 +41,16 @@ class Jackknife(NamedTuple):
     n_questions: Int[np.ndarray, "*arms"]
 
 
+def ratio(top: Float[np.ndarray, "*batch"], bottom: Float[np.ndarray, "*batch"]) -> Float[np.ndarray, "*batch"]:
+    """Of two sums; NaN where the lower one is not above 0."""
+    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0.0)
+
+
+def mean_of_sums(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
+    """The mean of count (or weight) and total; NaN where nothing was counted."""
+    return ratio(sums[..., 1], sums[..., 0])
+
+
 def jackknife(
     statistic: Callable[[np.ndarray], np.ndarray],
     sums: Float[np.ndarray, "question *arms term"],

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from hydrometer.alignment.intervals import CORRELATION, SHARE
+from hydrometer.alignment.intervals import CORRELATION, SHARE, ratio
 
 TERMS = (
     *("nodes", "advantage", "signal", "inner", "ideal_square", "noise", "direction_square"),
@@ -38,8 +38,7 @@ Values = Float[np.ndarray, "*batch"]
 
 
 def _ratio(sums: Sums, top: str, bottom: str) -> Values:
-    numerator, denominator = sums[..., _AT[top]], sums[..., _AT[bottom]]
-    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0.0)
+    return ratio(sums[..., _AT[top]], sums[..., _AT[bottom]])
 
 
 def corrected_ideal_square(sums: Sums) -> Values:

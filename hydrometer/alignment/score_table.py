@@ -31,7 +31,7 @@ from hydrometer.alignment.arrays import NODE_KEYS
 from hydrometer.alignment.choice import NO_OBJECTIVE, Arm
 from hydrometer.alignment.contributions import sum_nodes
 from hydrometer.alignment.entries import finite
-from hydrometer.alignment.intervals import CORRELATION, Jackknife, jackknife
+from hydrometer.alignment.intervals import CORRELATION, Jackknife, jackknife, mean_of_sums, ratio
 from hydrometer.alignment.metrics import METRICS
 from hydrometer.alignment.metrics import TERMS as METRIC_TERMS
 from hydrometer.alignment.study import Study
@@ -67,11 +67,7 @@ class ScoreKind(NamedTuple):
 
 
 def _ratio(top: str, bottom: str) -> Callable[[Sums], Values]:
-    def statistic(sums: Sums) -> Values:
-        above, below = sums[..., _AT[top]], sums[..., _AT[bottom]]
-        return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0.0)
-
-    return statistic
+    return lambda sums: ratio(sums[..., _AT[top]], sums[..., _AT[bottom]])
 
 
 def _pooled(sums: Sums) -> Values:
@@ -206,22 +202,29 @@ def pattern_scores(arms: Sequence[Arm], nodes: pl.DataFrame, token_scores: pl.Da
     """Rows of the scores that no continuation enters, for every arm and `no teacher`."""
     keys = list(NODE_KEYS[:3])
     entropy = nodes.select(*keys, "path_weight", "student_entropy_nats").unique(keys, maintain_order=True)
+    told: dict[str, list[dict[str, Any]]] = {}
     rows = []
     for arm in arms:
-        mine = token_scores.filter(teacher=arm.teacher, objective=arm.objective).join(
-            entropy, on=keys, maintain_order="left"
-        )
+        if arm.teacher not in told:  # no objective enters
+            mine = token_scores.filter(teacher=arm.teacher, objective=arm.objective)
+            told[arm.teacher] = _patterns(mine.join(entropy, on=keys, maintain_order="left"))
         named = {"teacher": arm.teacher, "objective": arm.objective, "continuation": None}
-        for name, column in PATTERNS.items():
-            per_question = (
-                mine.group_by("question_id", maintain_order=True)
-                .agg(count=pl.col("path_weight").sum(), total=(pl.col("path_weight") * column).sum())
-                .sort("question_id")
-            )
-            sums = per_question.select("count", "total").to_numpy()
-            result = jackknife(lambda s: s[..., 1] / np.maximum(s[..., 0], 1e-300), sums, sums[:, 0] > 0.0)
-            rows.append(named | {"score": name} | score_row(result, NO_NODES))
+        rows += [named | row for row in told[arm.teacher]]
     return rows + [nothing(name, None) for name in PATTERNS]
+
+
+def _patterns(mine: pl.DataFrame) -> list[dict[str, Any]]:
+    found = []
+    for name, column in PATTERNS.items():
+        per_question = (
+            mine.group_by("question_id", maintain_order=True)
+            .agg(count=pl.col("path_weight").sum(), total=(pl.col("path_weight") * column).sum())
+            .sort("question_id")
+        )
+        sums = per_question.select("count", "total").to_numpy()
+        result = jackknife(mean_of_sums, sums, sums[:, 0] > 0.0)
+        found.append({"score": name} | score_row(result, NO_NODES))
+    return found
 
 
 def nothing(score: str, continuation: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from hydrometer.alignment.choice import Arm
-from hydrometer.alignment.intervals import jackknife
+from hydrometer.alignment.intervals import jackknife, mean_of_sums
 from hydrometer.alignment.score_table import alignment_scores, nothing, pattern_scores, score_row
 from hydrometer.alignment.study import Study
 from hydrometer.artifacts import build_table
@@ -68,9 +68,10 @@ def build_scores(
     rows = [row for study in studies for row in alignment_scores(study, nodes, token_scores, tables["questions"])]
     rows += pattern_scores(arms, nodes, token_scores)
     rows += [nothing(name, None) for name in _ACCURACIES]
+    solved = {name: accuracy_scores(own, name) for name in dict.fromkeys(arm.teacher for arm in arms)}
     for arm in arms:
         named = {"teacher": arm.teacher, "objective": arm.objective, "continuation": None}
-        rows += [named | row for row in accuracy_scores(own, arm.teacher)]
+        rows += [named | row for row in solved[arm.teacher]]
     return build_table("scores", rows)
 
 
@@ -90,7 +91,7 @@ def accuracy_scores(own: pl.DataFrame, teacher: str) -> list[dict[str, Any]]:
 
 def _mean(values: Float[np.ndarray, " question"]) -> dict[str, Any]:
     sums = np.stack([np.ones(len(values)), values], axis=1)
-    return score_row(jackknife(lambda s: s[..., 1] / np.maximum(s[..., 0], 1.0), sums, sums[:, 0] > 0.0), NO_ROLLOUTS)
+    return score_row(jackknife(mean_of_sums, sums, sums[:, 0] > 0.0), NO_ROLLOUTS)
 
 
 def _rate(counts: Counts) -> Float[np.ndarray, " question"]:

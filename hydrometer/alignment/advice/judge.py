@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from hydrometer.alignment.advice.rule import FEATURES, Nodes, Prediction, fit_rule, predict_out_of_fold
 from hydrometer.alignment.arrays import NODE_KEYS
 from hydrometer.alignment.entries import describe
-from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife
+from hydrometer.alignment.intervals import MIN_QUESTIONS, Jackknife, difference, jackknife, mean_of_sums
 from hydrometer.artifacts import TABLES
 from hydrometer.types import NO_TEACHER
 
@@ -69,11 +69,7 @@ def _mean_signal(nodes: Nodes, chosen: Bool[np.ndarray, " node"]) -> Jackknife:
     sums = np.zeros((int(nodes.question.max(initial=-1)) + 1, 2))
     weight = nodes.weight * chosen
     np.add.at(sums, nodes.question, np.stack([weight, weight * nodes.signal], axis=1))
-    return jackknife(_ratio, sums, sums[:, 0] > 0.0)
-
-
-def _ratio(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
-    return np.divide(sums[..., 1], sums[..., 0], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 0] > 0.0)
+    return jackknife(mean_of_sums, sums, sums[:, 0] > 0.0)
 
 
 def advise(

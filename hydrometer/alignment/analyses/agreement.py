@@ -17,7 +17,7 @@ from hydrometer.alignment.analyses.correlation import METHODS, Nodes, correlatio
 from hydrometer.alignment.choice import Arm
 from hydrometer.alignment.contributions import sum_nodes
 from hydrometer.alignment.entries import describe
-from hydrometer.alignment.intervals import CORRELATION, SHARE, jackknife
+from hydrometer.alignment.intervals import CORRELATION, SHARE, jackknife, ratio
 from hydrometer.alignment.study import Study
 
 NO_NODES = "no_nodes"
@@ -85,8 +85,7 @@ def _sign_sums(study: Study, advantage: Values, cosine: Values) -> Float[np.ndar
 
 
 def _agreement(sums: Sums) -> Float[np.ndarray, "*batch"]:
-    total = sums[..., 0]
-    return np.divide(sums[..., 1], total, out=np.full_like(total, np.nan), where=total > 0.0)
+    return ratio(sums[..., 1], sums[..., 0])
 
 
 def _by_chance(sums: Sums) -> Float[np.ndarray, "*batch"]:

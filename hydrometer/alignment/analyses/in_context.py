@@ -15,7 +15,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from hydrometer.alignment.entries import NO_VALUE, describe
-from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife
+from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife, mean_of_sums
 from hydrometer.success.rates import jeffreys_interval
 
 BINS = 3
@@ -84,7 +84,7 @@ def _row(
 ) -> dict[str, Any]:
     total, correct = own.sum(0)
     low, high = jeffreys_interval(np.array([correct]), np.array([total]))
-    accuracy = jackknife(_accuracy, own.astype(np.float64), own[:, 0] > 0, limits=SHARE)
+    accuracy = jackknife(mean_of_sums, own.astype(np.float64), own[:, 0] > 0, limits=SHARE)
     row: dict[str, Any] = {
         "success_rate_from": float(rates.min()),
         "success_rate_to": float(rates.max()),
@@ -105,7 +105,7 @@ def _gain(own: Int[np.ndarray, "question 2"], other: Int[np.ndarray, "question 2
     shared = (own[:, 0] > 0) & (other[:, 0] > 0)
     gaps = np.divide(own[:, 1], own[:, 0], out=np.zeros(len(own)), where=shared)
     gaps -= np.divide(other[:, 1], other[:, 0], out=np.zeros(len(own)), where=shared)
-    return jackknife(_accuracy, np.stack([shared.astype(np.float64), gaps], axis=1), shared, limits=(-1.0, 1.0))
+    return jackknife(mean_of_sums, np.stack([shared.astype(np.float64), gaps], axis=1), shared, limits=(-1.0, 1.0))
 
 
 def _describe(result: Jackknife, *, reason: str = NO_VALUE) -> dict[str, Any]:
@@ -114,7 +114,3 @@ def _describe(result: Jackknife, *, reason: str = NO_VALUE) -> dict[str, Any]:
     if entry["interval"] and float(result.standard_error) == 0.0:
         entry |= {"interval": None, "interval_reason": NO_VARIATION}
     return entry
-
-
-def _accuracy(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
-    return np.divide(sums[..., 1], sums[..., 0], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 0] > 0.0)

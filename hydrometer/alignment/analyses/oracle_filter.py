@@ -19,7 +19,7 @@ from hydrometer.alignment.arrays import NODE_KEYS, centre
 from hydrometer.alignment.choice import Arm
 from hydrometer.alignment.contributions import sum_nodes
 from hydrometer.alignment.entries import describe, finite
-from hydrometer.alignment.intervals import SHARE, jackknife
+from hydrometer.alignment.intervals import SHARE, jackknife, ratio
 from hydrometer.alignment.scores import MIN_DIRECTION_NORM
 from hydrometer.alignment.study import Study
 
@@ -85,27 +85,22 @@ def _signal(study: Study, arm: Arm, rates: Float[np.ndarray, "node candidate"]) 
 
 def kept_share(sums: Sums) -> Values:
     """Share of the measured nodes that the filter keeps."""
-    return _ratio(sums[..., KEPT], sums[..., NODES])
+    return ratio(sums[..., KEPT], sums[..., NODES])
 
 
 def mean_signal(sums: Sums) -> Values:
     """Over all measured nodes."""
-    return _ratio(sums[..., SIGNAL], sums[..., NODES])
+    return ratio(sums[..., SIGNAL], sums[..., NODES])
 
 
 def mean_signal_kept(sums: Sums) -> Values:
     """Over the nodes that the filter keeps."""
-    return _ratio(sums[..., KEPT_SIGNAL], sums[..., KEPT])
+    return ratio(sums[..., KEPT_SIGNAL], sums[..., KEPT])
 
 
 def gain(sums: Sums) -> Values:
     """What keeping only some nodes adds to the mean signal."""
     return np.asarray(mean_signal_kept(sums) - mean_signal(sums))
-
-
-def _ratio(top: Values, bottom: Values) -> Values:
-    top, bottom = np.asarray(top), np.asarray(bottom)
-    return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0.0)
 
 
 def weigh_positions(token_scores: pl.DataFrame, nodes: pl.DataFrame, continuation: str) -> dict[str, float]:

@@ -22,7 +22,7 @@ import polars as pl
 from jaxtyping import Bool, Float
 
 from hydrometer.alignment.entries import describe
-from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife
+from hydrometer.alignment.intervals import SHARE, Jackknife, jackknife, mean_of_sums
 
 FEW_ROLLOUTS = "no_question_with_two_scored_rollouts"
 ONE_OUTCOME = "no_question_with_both_outcomes"
@@ -82,8 +82,4 @@ def _average(values: Float[np.ndarray, " question"], *, limits: tuple[float, flo
     """Mean over the questions where the value is defined, with its jackknife."""
     has_value = np.isfinite(values)
     sums = np.stack([has_value.astype(np.float64), np.where(has_value, values, 0.0)], axis=-1)
-    return jackknife(_mean, sums, has_value, limits=limits)
-
-
-def _mean(sums: Float[np.ndarray, "*batch 2"]) -> Float[np.ndarray, "*batch"]:
-    return np.divide(sums[..., 1], sums[..., 0], out=np.full(sums.shape[:-1], np.nan), where=sums[..., 0] > 0.0)
+    return jackknife(mean_of_sums, sums, has_value, limits=limits)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 import hydrometer
+from benchmarks.study_tables import markdown_table
 from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.models import CausalModel
 from hydrometer.models.transformers_model import TransformersModel, load_model
@@ -72,11 +73,11 @@ def run(out: Path, questions: int) -> Diagnosis:
     )
 
 
-def tell(found: Diagnosis) -> list[str]:
+def tell(found: Diagnosis) -> str:
     """A table, a row per teacher."""
     scores = found.table("scores").filter(objective=OBJECTIVE)
     header = ["teacher", "J(teacher) - J(student)", *(f"{score}, {who} continues" for score, who in COLUMNS)]
-    lines = ["| " + " | ".join([*header, "measured share", "identity"]) + " |", "|---" * (len(header) + 2) + "|"]
+    rows = []
     for entry in found.summary["values"]:
         teacher = entry["teacher"]
         cells = [teacher, show(entry["difference"]["value"], entry["difference"]["interval"])]
@@ -87,8 +88,8 @@ def tell(found: Diagnosis) -> list[str]:
             cells.append(show(row["value"], interval))
         share = entry["measured_share"]
         holds = {True: "holds", False: "broken", None: "not known"}[entry["holds"]]
-        lines.append("| " + " | ".join([*cells, show(share["value"], share["interval"]), holds]) + " |")
-    return lines
+        rows.append([*cells, show(share["value"], share["interval"]), holds])
+    return markdown_table([*header, "measured share", "identity"], rows)
 
 
 def show(value: float | None, interval: list[float] | None) -> str:
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("--questions", type=int, default=16)
     asked = parser.parse_args()
     found = run(asked.out, asked.questions)
-    print("\n".join(tell(found)))
+    print(tell(found))
     print(found.summary["cost"])
 
 

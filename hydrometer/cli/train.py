@@ -99,9 +99,8 @@ def print_training(result: "Training", screen: Console) -> None:
         if rows and rows[0].get(name) is not None and rows[-1].get(name) is not None:
             say(f"  {name:<22} {rows[0][name]:.3f} -> {rows[-1][name]:.3f}")
     for alarm in summary["alarms"][:_SHOWN_ALARMS]:
-        seen = (
-            f", seen in {', '.join(alarm['metrics'])}" if "metrics" in alarm else ""
-        )  # not where an older version began
+        # a run that an older version began does not say
+        seen = f", seen in {', '.join(alarm['metrics'])}" if "metrics" in alarm else ""
         say(f"Alarm at step {alarm['step']:,}: {alarm['name']}{seen}")
     if summary["alarms"]:
         more = len(summary["alarms"]) - _SHOWN_ALARMS

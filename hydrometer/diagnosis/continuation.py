@@ -16,13 +16,14 @@ from jaxtyping import Bool
 
 from hydrometer.diagnosis.branches import Branches
 from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.roles import build_teacher_samplers
 from hydrometer.errors import SpecError
 from hydrometer.models import CausalModel, Warp
 from hydrometer.objectives import Objective
 from hydrometer.runs.drawing import Writer
 from hydrometer.runs.rollouts import Asked
 from hydrometer.runs.teachers import Teacher
-from hydrometer.sampling import SamplingSettings, build_sampler
+from hydrometer.sampling import SamplingSettings
 from hydrometer.success.allocation import Forcible
 from hydrometer.success.tree import PrefixTree
 from hydrometer.teachers import PathScores
@@ -96,20 +97,16 @@ def build_continuers(config: DiagnoseConfig, student: Writer, teachers: Sequence
     found = [] if config.continuation == "teacher" else [Continuer(student, 0)]
     if config.continuation == "student":
         return tuple(found)
-    settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
-    samplers = {}
-    for place, teacher in enumerate(teachers, start=1):
+    for teacher in teachers:
         _refuse_other_ends(student.model, teacher)
-        if id(teacher.model) not in samplers:
-            try:
-                samplers[id(teacher.model)] = build_sampler(teacher.model, settings, batch_size=config.batch_size)
-            except TypeError as error:
-                raise SpecError(
-                    f"Teacher '{teacher.name}' ({teacher.model.spec}) can score tokens but not write any, and "
-                    f"--continuation {config.continuation} asks every teacher to continue responses. Take "
-                    "--continuation student, or give a model that can be sampled from."
-                ) from error
-        writer = Writer(teacher.name, teacher.model, samplers[id(teacher.model)])
+    settings = SamplingSettings(config.max_response_tokens, Warp(config.temperature))
+    asked = (
+        f"--continuation {config.continuation} asks every teacher to continue responses. Take --continuation student, "
+        "or give a model that can be sampled from."
+    )
+    samplers = build_teacher_samplers(teachers, settings, batch_size=config.batch_size, asked=asked)
+    for place, teacher in enumerate(teachers, start=1):
+        writer = Writer(teacher.name, teacher.model, samplers[teacher.name])
         found.append(Continuer(writer, place * _IDS_PER_TEACHER))
     return tuple(found)
 

@@ -40,17 +40,36 @@ def build_context_samplers(
     """
     if not config.context_rollouts:
         return {}
+    asked = (
+        f"--context-rollouts {config.context_rollouts} asks for rollouts by every teacher.\n"
+        "Leave --context-rollouts out, or give a model that can be sampled from."
+    )
+    return build_teacher_samplers(teachers, settings, batch_size=config.batch_size, asked=asked)
+
+
+def build_teacher_samplers(
+    teachers: Sequence[Teacher], settings: SamplingSettings, *, batch_size: int | None, asked: str
+) -> dict[str, Sampler]:
+    """What writes as each teacher, by its name; teachers that share a model share it.
+
+    Args:
+        teachers: of the run.
+        settings: of all of them.
+        batch_size: rollouts drawn together.
+        asked: why teachers have to write, and what to do where one cannot.
+
+    Raises:
+        SpecError: a teacher that can score but not write.
+    """
     samplers: dict[int, Sampler] = {}
     for teacher in teachers:
         if id(teacher.model) in samplers:
             continue
         try:
-            samplers[id(teacher.model)] = build_sampler(teacher.model, settings, batch_size=config.batch_size)
+            samplers[id(teacher.model)] = build_sampler(teacher.model, settings, batch_size=batch_size)
         except TypeError as error:
             raise SpecError(
-                f"Teacher '{teacher.name}' ({teacher.model.spec}) can score tokens but not write any, and "
-                f"--context-rollouts {config.context_rollouts} asks for rollouts by every teacher.\n"
-                "Leave --context-rollouts out, or give a model that can be sampled from."
+                f"Teacher '{teacher.name}' ({teacher.model.spec}) can score tokens but not write any, and {asked}"
             ) from error
     return {teacher.name: samplers[id(teacher.model)] for teacher in teachers}
 

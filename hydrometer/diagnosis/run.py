@@ -143,8 +143,8 @@ def run_diagnosis(
             with suppress(DiskError):  # what went wrong first is what has to be told
                 _write_run(folder, described, status, rounds.cost)
             raise
-        rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
         end_with_report(out, progress.note)
+        rounds.stages[_WRITING] = Cost(wall_s=time.monotonic() - began)
         progress.advance(1)
     speaks = instruments.given is not None and has_tilt(summary["analyses"]["sequence_tilt"])
     if not eligible_nodes and not speaks:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from made_answers import write_answers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from benchmarks import predictive_results
@@ -95,25 +96,7 @@ def test_made_teachers_differ_from_the_expert_as_they_are_said_to(next_logits: d
 
 def leave_answers(folder: Path, right: list[int], samples: int) -> None:
     """An evaluation in which `right[question]` of the samples are correct."""
-    rows = [
-        {
-            "step": 0,
-            "model": "model",
-            "question_id": f"q{question}",
-            "sample": sample,
-            "correct": sample < count,
-            "correct_strict": sample < count,
-            "correct_relaxed": sample < count,
-            "tokens": 9,
-            "truncated": False,
-            "parsed": True,
-            "text": "",
-        }
-        for question, count in enumerate(right)
-        for sample in range(samples)
-    ]
-    folder.mkdir(parents=True)
-    write_table(folder / "evaluation.parquet", build_table("evaluation", rows))
+    write_answers(folder, {0: right}, samples=samples)
     write_json(folder / "summary.json", {})
 
 

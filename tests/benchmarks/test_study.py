@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_answers import write_answers
 
 from benchmarks import study_arms
 from benchmarks.study_arms import ARMS, run_arm, teacher_folder
@@ -20,7 +21,7 @@ from benchmarks.study_results import (
     seeds_of,
 )
 from benchmarks.study_tables import describe_costs, describe_part, fill_document
-from hydrometer.artifacts import build_table, write_json, write_table
+from hydrometer.artifacts import write_json
 from hydrometer.artifacts.metrics import find_metric
 from hydrometer.training.config import TrainConfig
 
@@ -36,26 +37,8 @@ def leave_run(
     alarms: Sequence[str] = (),
 ) -> None:
     """A run folder with two responses to each question, of which `right[step]` says how many are correct."""
-    folder.mkdir(parents=True)
-    rows = [
-        {
-            "step": step,
-            "model": "model",
-            "question_id": f"q{question}",
-            "sample": sample,
-            "correct": sample < count,
-            "correct_strict": sample < count,
-            "correct_relaxed": sample < count,
-            "tokens": 9,
-            "truncated": False,
-            "parsed": True,
-            "text": text if step else "+8=55\n",
-        }
-        for step, counts in right.items()
-        for question, count in enumerate(counts)
-        for sample in range(2)
-    ]
-    write_table(folder / "evaluation.parquet", build_table("evaluation", rows))
+    texts = {step: text if step else "+8=55\n" for step in right}
+    write_answers(folder, right, samples=2, texts=texts)
     lines = [dict(zip(metrics, values, strict=True)) for values in zip(*metrics.values(), strict=True)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     write_json(folder / "summary.json", {"alarms": [{"name": name} for name in alarms]})

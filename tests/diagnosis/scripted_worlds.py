@@ -10,8 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 import hydrometer
+import hydrometer.diagnosis.run as run_module
+from hydrometer.artifacts import write_text
+from hydrometer.report import REPORT
 from hydrometer.results import Diagnosis
 from hydrometer.sampling import ScriptedModel
 from hydrometer.success.enumeration import Limits, enumerate_success
@@ -23,6 +27,11 @@ LENGTH = 5
 LIMITS = Limits(eos_ids=frozenset({EOS}), max_tokens=LENGTH, bound=1e-9)
 TINY: dict[str, Any] = {"questions": 3, "rollouts": 8, "paths": 1, "visits": 4, "min_visits": 4}
 """Options of a run of a second."""
+
+
+def leave_plain_reports(patched: pytest.MonkeyPatch) -> None:
+    """Let runs end with a report that costs nothing but is written like one."""
+    patched.setattr(run_module, "end_with_report", lambda folder, tell: write_text(folder / REPORT, "report"))
 
 
 def question_number(prompt: tuple[int, ...]) -> int:

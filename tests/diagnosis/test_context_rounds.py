@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_worlds import EOS, TINY, TOKENS, LetterTask, build_student, run_world, student_probs
+from scripted_worlds import EOS, TINY, TOKENS, LetterTask, build_student, leave_plain_reports, run_world, student_probs
 
 import hydrometer
-import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
+from hydrometer.artifacts import TABLES, read_journal, read_json, read_table
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.sampling import ScriptedModel
 
@@ -28,9 +27,7 @@ BUNDLED: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(drawing, "round_size", lambda model, limit: 3)
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
 
 
 def tables(folder: Path) -> dict[str, Any]:

@@ -16,15 +16,14 @@ from scripted_worlds import (
     build_planted,
     build_student,
     is_right,
+    leave_plain_reports,
     question_number,
     run_world,
     student_probs,
 )
 
 import hydrometer
-import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import write_text
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.plan import plan_run
 from hydrometer.diagnosis.run import Diagnosis
@@ -40,9 +39,7 @@ KEYS = ["question_id", "rollout_id", "position", "token_id"]
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +47,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     teachers = {"towards": build_planted(2.0), "away": build_planted(-2.0)}
     folder = tmp_path_factory.mktemp("both") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-        )
+        leave_plain_reports(patched)
         return run_world(folder, teacher=teachers, continuation="both", **OPTIONS)
 
 

@@ -16,6 +16,7 @@ from scripted_worlds import (
     build_planted,
     build_student,
     is_right,
+    leave_plain_reports,
     question_number,
     run_world,
     student_probs,
@@ -23,10 +24,9 @@ from scripted_worlds import (
 )
 
 import hydrometer
-import hydrometer.diagnosis.run as run_module
 import hydrometer.report.analyses as report_analyses
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import TABLES, read_journal, read_json, read_table, write_text
+from hydrometer.artifacts import TABLES, read_journal, read_json, read_table
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.diagnosis.plan import plan_run
 from hydrometer.diagnosis.setup import build_instruments
@@ -60,9 +60,7 @@ def exact_success(probs: Any, prompt: tuple[int, ...]) -> float:
 
 @pytest.fixture(autouse=True)
 def plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
 
 
 def test_every_accuracy_scatters_around_the_exact_one(tmp_path: Path) -> None:

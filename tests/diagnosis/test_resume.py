@@ -10,13 +10,12 @@ from typing import Any
 import polars as pl
 import pytest
 from failing_disk import Death, FailingDisk
-from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, run_world, student_probs
+from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, leave_plain_reports, run_world, student_probs
 
 import hydrometer.diagnosis.branching as branching
 import hydrometer.diagnosis.corridor as corridor
-import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import TABLES, read_json, read_table, write_text
+from hydrometer.artifacts import TABLES, read_json, read_table
 from hydrometer.errors import RunFolderError
 from hydrometer.sampling import ScriptedModel
 from hydrometer.types import Question
@@ -36,9 +35,7 @@ def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rounds of 16 rollouts, so that even a tiny run has many; a report that costs nothing but is written like one."""
     for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 16)
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
 
 
 def content(folder: Path) -> dict[str, Any]:

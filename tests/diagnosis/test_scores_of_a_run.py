@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from scripted_worlds import TINY, LetterTask, build_planted, build_student, run_world
+from scripted_worlds import TINY, LetterTask, build_planted, build_student, leave_plain_reports, run_world
 
-import hydrometer.diagnosis.run as run_module
 from hydrometer.alignment.choice import ObjectiveInfo
 from hydrometer.alignment.identity import Worlds, check_identity
 from hydrometer.alignment.score_table import alignment_scores
 from hydrometer.alignment.study import build_study
-from hydrometer.artifacts import write_text
 from hydrometer.diagnosis.run import Diagnosis
 from hydrometer.evaluation.statistics import pass_at
 
@@ -29,9 +27,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Diagnosis:
     options: dict[str, Any] = {"questions": QUESTIONS, "paths": PATHS, "rollouts": 32, "visits": 16, "min_visits": 16}
     folder = tmp_path_factory.mktemp("scores") / "run"
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(
-            run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-        )
+        leave_plain_reports(patched)
         return run_world(folder, teacher=teachers, continuation="both", objective=["reverse_kl", "dr_grpo"], **options)
 
 
@@ -212,9 +208,7 @@ def test_patterns_and_accuracies_are_means_over_positions_and_questions(run: Dia
 def test_without_a_teacher_s_rollouts_its_accuracy_is_unknown_and_context_rollouts_tell_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
     plain = run_world(tmp_path / "plain", **TINY, objective=["reverse_kl"])
     assert plain.summary["values"] == []
     assert score(plain, "teacher_accuracy", "planted", None)["reason"] == "no_rollouts_of_the_teacher"
@@ -226,9 +220,7 @@ def test_without_a_teacher_s_rollouts_its_accuracy_is_unknown_and_context_rollou
 def test_the_gap_of_a_student_that_is_told_something_is_its_privilege(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
     run = run_world(tmp_path / "run", student=build_student(), teacher="self+answer", continuation="teacher", **TINY)
     [entry] = run.summary["values"]
     assert entry["context"] == "answer"

@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scripted_server import Handler, Script, serving
-from scripted_worlds import LetterTask
+from scripted_worlds import LetterTask, leave_plain_reports
 from tiny_models import EOS, TOKENS, VOCAB, save_checkpoint
 
 import hydrometer
 import hydrometer.diagnosis.branching as branching
-import hydrometer.diagnosis.run as run_module
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import TABLES, read_json, read_table, write_text
+from hydrometer.artifacts import TABLES, read_json, read_table
 from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.errors import PreflightError, RunFolderError, SpecError
 from hydrometer.models.vllm.engine import EngineError
@@ -51,9 +50,7 @@ def teacher_logits(context: tuple[int, ...]) -> list[float]:
 def small_rounds_and_plain_report(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (branching, drawing):
         monkeypatch.setattr(module, "round_size", lambda student, limit: 8)
-    monkeypatch.setattr(
-        run_module, "end_with_report", lambda folder, tell: write_text(folder / "report.html", "report")
-    )
+    leave_plain_reports(monkeypatch)
 
 
 @pytest.fixture

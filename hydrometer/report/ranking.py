@@ -103,6 +103,8 @@ def looks_figure(summary: Mapping[str, Any]) -> Figure | None:
 
 def _look_hover(look: Mapping[str, Any]) -> str:
     verdict = "decided" if look["is_decided"] else "not decided"
+    if not look["is_decided"] and look.get("teacher_decided_after") is not None:
+        verdict = f"teacher decided after {look['teacher_decided_after']} questions, objective still open"
     lines = [
         f"After {look['questions']} questions, {look['generated_tokens']:,} tokens: {verdict}",
         f"in front: {look['leader']}, score {format_unit(look['score'], 'cosine')}",

@@ -173,6 +173,7 @@ def _write_results(
         visit_log=visit_log,
         objectives=instruments.directions,
         controls=instruments.controls,
+        privileged=instruments.privileged,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
         by_outcomes=instruments.ranks_by_outcomes,

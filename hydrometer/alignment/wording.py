@@ -128,12 +128,12 @@ def _not_weighed(line: Ranked) -> str:
 
 
 def _added_up(teacher: str, worth: Worth, name: str) -> str:
-    who = "the student" if name == STUDENT else teacher
+    who, order = ("the student", ", to first order") if name == STUDENT else (teacher, "")
     interval = f" [{worth.low:+.3f}, {worth.high:+.3f}]" if math.isfinite(worth.low) else ""
     return (
-        f"along a response that {who} continues its choices add up to {worth.value:+.3f} in success rate{interval}, "
-        f"{worth.measured:+.3f} on measured candidates and {worth.harm:+.3f} where the student is sure, which counts "
-        "as harm"
+        f"along a response that {who} continues its choices add up to {worth.value:+.3f} in success rate{interval}"
+        f"{order}: {worth.measured:+.3f} on measured candidates and {worth.harm:+.3f} where the student is sure, which "
+        "counts as harm"
     )
 
 

@@ -136,11 +136,11 @@ def test_one_sentence_for_each_teacher_that_harms(make_tables):
     best = max(line.score for line in ranking.lines if line.arm and line.arm.teacher == "sage")
     assert first == (
         f"sage ranks below no teacher whatever its cosine (up to {best:+.3f}): along a response that the student "
-        "continues its choices add up to -0.300 in success rate [-0.500, -0.100], -0.250 on measured candidates and "
-        "-0.050 where the student is sure, which counts as harm."
+        "continues its choices add up to -0.300 in success rate [-0.500, -0.100], to first order: -0.250 on measured "
+        "candidates and -0.050 where the student is sure, which counts as harm."
     )
     assert second.startswith("fool ranks below no teacher whatever its cosine: ")
-    assert "that fool continues" in harm_sentences(ranking, TEACHERS)[1]
+    assert "that fool continues its choices add up to -0.300" in harm_sentences(ranking, TEACHERS)[1]
     assert harm_sentences(rank(tables, {"sage": UNPROVEN, "fool": GAIN}), "student") == []
 
 

@@ -47,6 +47,7 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
         _against_no_teacher(ranking),
         *summary["harms"][:1],
         *_second_ranking(summary["ranking"]),
+        *([summary["confirm"]] if summary["confirm"] else []),
         *tilts,
     ]
     answer = [Text(printable(line)) for line in said]

@@ -54,6 +54,7 @@ def build_view(files: RunFiles) -> Page:
         "status": files.run.get("status"),
         "epsilon": _epsilon(files.summary, settings),
         "answer": answer,
+        "confirm": visible_text(str(files.summary.get("confirm") or ""), HARM_CHARACTERS),
         "harms": [visible_text(str(text), HARM_CHARACTERS) for text in files.summary.get("harms") or []],
         "arms": arms,
         "looks_ahead": any(arm["looks_ahead"] for arm in arms),

@@ -60,6 +60,7 @@ def large_summary(*, tilted: bool) -> dict[str, Any]:
         "ranked_by": "outcomes" if tilted else "branches",
         "verdict": f"Not separated yet: {TEACHERS[0]} leads, but cannot be told apart from {list_names(TEACHERS[1:])}.",
         "harms": [],
+        "confirm": None,
         "warnings": [f"Warning {place}: {'this could matter ' * 8}." for place in range(9)],
         "analyses": {"sequence_tilt": [{"teacher": teacher} | tilt for teacher in TEACHERS] if tilted else []},
         "cost": COST,
@@ -104,12 +105,11 @@ def test_the_first_harm_is_part_of_the_answer_and_the_second_ranking_is_one_line
     answer = [place for place, line in enumerate(lines) if line.startswith("h does harm.")]
     assert answer and lines.index("- g does harm.") > answer[0]
     assert sum("[+" in line or "[-" in line for line in lines) == len(ahead) - 1, "one ranking in the table"
-    assert any(
-        line.startswith("Above, each teacher continues by itself. Where the student does, a=self") for line in lines
-    )
+    text = " ".join(lines)
+    assert "Above, each teacher continues by itself. Where the student does, a=self" in text
     alone = on_screen(is_terminal=False)
     print_summary(Diagnosis(folder, summary, {}), alone)
-    assert any("arms are better, 4 worse" in line for line in said(alone))
+    assert "4 worse" in " ".join(said(alone))
 
 
 def test_a_log_gets_every_warning_and_a_taller_screen_more_of_them(folder: Path) -> None:

@@ -105,11 +105,11 @@ def test_the_first_harm_is_part_of_the_answer_and_the_second_ranking_is_one_line
     answer = [place for place, line in enumerate(lines) if line.startswith("h does harm.")]
     assert answer and lines.index("- g does harm.") > answer[0]
     assert sum("[+" in line or "[-" in line for line in lines) == len(ahead) - 1, "one ranking in the table"
-    text = " ".join(lines)
+    text = " ".join(" ".join(lines).split())
     assert "Above, each teacher continues by itself. Where the student does, a=self" in text
     alone = on_screen(is_terminal=False)
     print_summary(Diagnosis(folder, summary, {}), alone)
-    assert "4 worse" in " ".join(said(alone))
+    assert "4 worse" in " ".join(" ".join(said(alone)).split())
 
 
 def test_a_log_gets_every_warning_and_a_taller_screen_more_of_them(folder: Path) -> None:

@@ -14,6 +14,7 @@ import polars as pl
 from jaxtyping import Float, Int
 
 from benchmarks.predictive_cells import BLOCKS, CELLS, PAPERS, PRIMARY, SECOND
+from benchmarks.predictive_gate import describe_gate
 from benchmarks.predictive_results import (
     Gain,
     estimate_gains,
@@ -239,6 +240,7 @@ def describe_all(results: Path) -> dict[str, str]:
         "subsets": lambda: describe_subsets(evidence),
         "cells": lambda: describe_cells(evidence),
         "choices": lambda: describe_choices(evidence),
+        "gate": lambda: describe_gate(evidence.gains, evidence.gain, evidence.blocks, tables["scores"]),
         "splits": lambda: describe_splits(tables["splits"]),
         "values": lambda: describe_values(tables["values"]),
         "tokens": lambda: describe_tokens(tables["tokens"]) if "tokens" in tables else "Not run yet.",

@@ -4,6 +4,10 @@
 
 All ranked arms are scored on the questions and nodes that they share, so that a teacher cannot win by being scored on
 easier ones. Arms with identical directions are one arm with several names; reference objectives are not ranked.
+
+A cosine says where a teacher points where there is a choice, not what it destroys elsewhere. So an arm whose teacher's
+`Worth` lies below 0, interval and all, ranks below `no teacher` whatever its cosine, and one whose worth is not above 0
+is not recommended. Where the worth is not known, nothing is held against the arm.
 """
 
 import math
@@ -55,6 +59,30 @@ class Arm(NamedTuple):
     """Index of teacher and objective in the arrays."""
 
 
+class Worth(NamedTuple):
+    """What following a teacher along the student's responses adds up to, per response (`path_advantage_with_harm`)."""
+
+    value: float
+    """Success rate."""
+    low: float
+    """Of its interval over questions, NaN below five questions."""
+    high: float
+    measured: float
+    """The part of kept candidates at measured nodes."""
+    harm: float
+    """The part of everything else, which counts as harm: never above 0."""
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether the interval lies below 0."""
+        return self.high < 0.0
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it may be recommended."""
+        return self.value > 0.0
+
+
 class Ranked(NamedTuple):
     """One line of the ranking."""
 
@@ -69,6 +97,18 @@ class Ranked(NamedTuple):
     """Why the score is missing (NaN)."""
     is_told_apart: bool
     """From the first line."""
+    worth: Worth | None = None
+    """None for `no teacher` and where it is not known."""
+
+    @property
+    def is_harm(self) -> bool:
+        """Whether the arm costs success by that count, so that it ranks below `no teacher`."""
+        return self.worth is not None and self.worth.is_harm
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether the arm is not to be recommended, however it ranks."""
+        return self.worth is not None and not self.worth.is_gain
 
 
 class Ranking(NamedTuple):
@@ -95,8 +135,8 @@ class Ranking(NamedTuple):
 
     @property
     def recommended(self) -> Ranked | None:
-        """The best arm where it is separated from the others; None where it is not."""
-        return self.lines[0] if self.factor == 1.0 else None
+        """The best arm where it is separated from the others and not withheld; None where it is not."""
+        return self.lines[0] if self.factor == 1.0 and not self.lines[0].is_withheld else None
 
     @property
     def rivals(self) -> tuple[Ranked, ...]:
@@ -117,15 +157,15 @@ class Ranking(NamedTuple):
     @property
     def is_teacher_decided(self) -> bool:
         """Whether the leader's teacher is separated from all others, if not its objective."""
-        return self.teacher_factor == 1.0
+        return self.teacher_factor == 1.0 and not self.lines[0].is_withheld
 
     def more_tokens(self, spent: int) -> int | None:
         """Generated tokens beyond those `spent` that would separate the best arm; None where that is unknown."""
-        return _price(self.factor, spent)
+        return None if self.lines[0].is_withheld else _price(self.factor, spent)
 
     def more_tokens_for_teacher(self, spent: int) -> int | None:
         """The same for the best arm's teacher alone."""
-        return _price(self.teacher_factor, spent)
+        return None if self.lines[0].is_withheld else _price(self.teacher_factor, spent)
 
 
 def _price(factor: float, spent: int) -> int | None:
@@ -261,17 +301,32 @@ def score_arms(evidence: Evidence, *, epsilon: float, confidence: float = RECOMM
     )
 
 
-def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, needed: float = RECOMMEND_AT) -> Ranking:
+def rank_arms(
+    evidence: Evidence,
+    *,
+    epsilon: float,
+    rng: np.random.Generator,
+    needed: float = RECOMMEND_AT,
+    worths: Mapping[str, Worth] | None = None,
+) -> Ranking:
     """Rank the arms together with `no teacher`.
 
-    `needed` is the level that a recommendation and its intervals take here (see `looks`).
+    `needed` is the level that a recommendation and its intervals take here (see `looks`); `worths` are by teacher, None
+    where they are not known.
     """
     scores = score_arms(evidence, epsilon=epsilon, confidence=needed)
     estimate = scores.estimate
-    teachers = np.array([*(arm.place[0] for arm in evidence.ranked), NO_PLACE])
-    found = separate_arms(estimate, scores.deviations, scores.epsilon, rng, needed, teachers=teachers)
-    order = sorted(range(len(estimate)), key=lambda i: (not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i))
     everything: list[Arm | None] = [*evidence.ranked, None]
+    known = [(worths or {}).get(arm.teacher) if arm else None for arm in everything]
+    is_harm = np.array([worth is not None and worth.is_harm for worth in known])
+    teachers = np.array([*(arm.place[0] for arm in evidence.ranked), NO_PLACE])
+    found = separate_arms(
+        estimate, scores.deviations, scores.epsilon, rng, needed, teachers=teachers, is_excluded=is_harm
+    )
+    order = sorted(
+        range(len(estimate)),
+        key=lambda i: (is_harm[i], not np.isfinite(estimate[i]), -np.nan_to_num(estimate[i]), i),
+    )
     shares = np.full(len(estimate), np.nan)
     if evidence.question_shares is not None:
         shares[:-1] = evidence.question_shares
@@ -284,6 +339,7 @@ def rank_arms(evidence: Evidence, *, epsilon: float, rng: np.random.Generator, n
                 float(found.p_within[i]),
                 scores.reasons[i],
                 bool(found.is_told_apart[i]),
+                known[i],
             )
             for i in order
         ),

@@ -1,4 +1,7 @@
-"""One ranking per way of continuing: the student's, and one of all teachers, each arm where its own teacher continues.
+"""One ranking per way of continuing: one of all teachers, each arm where its own teacher continues, and the student's.
+
+Where teachers were asked to continue their ranking comes first and is the one that recommends: of both it is the one
+that foretold training better (docs/predictive-validity.md).
 
 Success rates under two teachers are two ideal directions. What the joint ranking compares is how well each objective
 follows the ideal direction of its own teacher's continuations, on the questions that all teachers have in common;
@@ -10,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hydrometer.alignment.choice import Evidence, Ranking, gather_evidence, rank_arms
+from hydrometer.alignment.gate import Positions, weigh_teachers
 from hydrometer.alignment.metrics import TERMS
 from hydrometer.alignment.outcomes import ScoredPaths, outcome_evidence
 from hydrometer.alignment.study import Study
@@ -20,27 +24,40 @@ TEACHERS = "teacher"
 
 
 def rank_continuations(
-    studies: Sequence[Study], scored: ScoredPaths | None, *, epsilon: float, needed: float, seed: int
+    studies: Sequence[Study],
+    scored: ScoredPaths | None,
+    positions: Positions | None,
+    *,
+    epsilon: float,
+    needed: float,
+    seed: int,
 ) -> dict[str, Ranking]:
-    """The student's ranking first where there is one, and that of all teachers under `TEACHERS`.
+    """The ranking of all teachers under `TEACHERS` first where there is one, and the student's.
 
     Args:
         studies: one per continuation that has a kept candidate.
         scored: rank the student's arms by the outcomes of these paths instead of by the measured nodes.
+        positions: say what each teacher is worth; None where too few nodes were measured to know.
         epsilon: arms this close to the best are as good as it.
         needed: level of a recommendation.
         seed: of the draws behind p_within_epsilon.
     """
-    evidence: dict[str, Evidence] = {}
-    by_teachers = [_measured(study) for study in studies if study.continuation != STUDENT]
-    for study in studies:
-        if study.continuation == STUDENT:
-            evidence[STUDENT] = _measured(study) if scored is None else outcome_evidence(study, scored)
+    by_teachers = [study for study in studies if study.continuation != STUDENT]
+    by_student = [study for study in studies if study.continuation == STUDENT]
+    evidence: dict[str, tuple[Evidence, Sequence[Study]]] = {}
     if by_teachers:
-        evidence[TEACHERS] = join_evidence(by_teachers)
+        evidence[TEACHERS] = join_evidence([_measured(study) for study in by_teachers]), by_teachers
+    for study in by_student:
+        evidence[STUDENT] = _measured(study) if scored is None else outcome_evidence(study, scored), by_student
     return {
-        name: rank_arms(one, epsilon=epsilon, rng=np.random.default_rng(seed), needed=needed)
-        for name, one in evidence.items()
+        name: rank_arms(
+            one,
+            epsilon=epsilon,
+            rng=np.random.default_rng(seed),
+            needed=needed,
+            worths=None if positions is None else weigh_teachers(weighed, positions, confidence=needed),
+        )
+        for name, (one, weighed) in evidence.items()
     }
 
 
@@ -50,8 +67,8 @@ def continuation_of(teacher: str | None, ranking: str) -> str:
 
 
 def decisive_continuations(continuations: Sequence[str]) -> tuple[str, ...]:
-    """Those whose ranking recommends: the student's where it continues, else that of all teachers."""
-    return (STUDENT,) if STUDENT in continuations else tuple(continuations)
+    """Those whose ranking recommends: all teachers that continue, else the student."""
+    return tuple(name for name in continuations if name != STUDENT) or (STUDENT,)
 
 
 def _measured(study: Study) -> Evidence:

@@ -31,7 +31,7 @@ from hydrometer.alignment.arrays import NODE_KEYS
 from hydrometer.alignment.choice import NO_OBJECTIVE, Arm
 from hydrometer.alignment.contributions import sum_nodes
 from hydrometer.alignment.entries import finite
-from hydrometer.alignment.intervals import CORRELATION, Jackknife, jackknife, mean_of_sums, ratio
+from hydrometer.alignment.intervals import CONFIDENCE, CORRELATION, Jackknife, jackknife, mean_of_sums, ratio
 from hydrometer.alignment.metrics import METRICS
 from hydrometer.alignment.metrics import TERMS as METRIC_TERMS
 from hydrometer.alignment.study import Study
@@ -90,6 +90,12 @@ def with_harm(
     return statistic
 
 
+def worth_parts(sums: Sums) -> tuple[Values, Values]:
+    """`path_advantage_with_harm` as two parts: what was measured, and the rest, which counts as harm."""
+    nothing_measured = with_harm(lambda s: np.zeros(s.shape[:-1]), _ratio("student", "paths"), "gap")(sums)
+    return np.asarray(KINDS["path_advantage_with_harm"].value(sums) - nothing_measured), nothing_measured
+
+
 def _kinds() -> dict[str, ScoreKind]:
     plain = {"pooled_cosine": ScoreKind(_pooled, "nodes", CORRELATION, is_ratio=True)}
     harmed = {
@@ -113,6 +119,13 @@ KINDS = _kinds()
 """Scores that depend on who continues, by name."""
 
 
+def estimate_score(name: str, sums: Float[np.ndarray, "question term"], *, confidence: float = CONFIDENCE) -> Jackknife:
+    """One of `KINDS` over the questions that take part in it."""
+    kind = KINDS[name]
+    options = {"limits": kind.limits, "is_ratio": kind.is_ratio, "confidence": confidence}
+    return jackknife(kind.value, sums, sums[:, _AT[kind.contributes]] > 0.0, **options)
+
+
 def alignment_scores(
     study: Study, nodes: pl.DataFrame, token_scores: pl.DataFrame, questions: pl.DataFrame
 ) -> list[dict[str, Any]]:
@@ -129,8 +142,7 @@ def alignment_scores(
         sums = arm_sums(study, arm, nodes, token_scores, questions)
         named = {"teacher": arm.teacher, "objective": arm.objective, "continuation": study.continuation}
         for name, kind in KINDS.items():
-            options = {"limits": kind.limits, "is_ratio": kind.is_ratio}
-            result = jackknife(kind.value, sums, sums[:, _AT[kind.contributes]] > 0.0, **options)
+            result = estimate_score(name, sums)
             is_known = kind.contributes not in ("norm", "gap") or np.isfinite(sums[:, _AT[kind.contributes]]).all()
             rows.append(named | {"score": name} | score_row(result, NO_NODES if is_known else NO_FULL_DIRECTION))
     return rows + [nothing(name, study.continuation) for name in KINDS]
@@ -148,6 +160,7 @@ def arm_sums(
     weighted = [(weight * pl.col(name)).sum().alias(name) for name in ("norm", "gap")]
     totals = (
         nodes.filter(continuation=study.continuation)
+        .sort(keys)
         .join(lengths, on=keys, maintain_order="left")
         .group_by("question_id", "rollout_id", maintain_order=True)
         .agg(pl.col("path_weight").first().alias("paths"), *weighted)

@@ -15,7 +15,8 @@ The leader's teacher alone is decided by the same two rules, with "the best of i
 
     P(max over its arms of theta >= max theta - epsilon) >= needed, and the leader is settled with every arm of others
 
-so that two near objectives of one teacher do not hide that the teacher is known.
+so that two near objectives of one teacher do not hide that the teacher is known. Arms that are excluded count as worse
+than all others, for certain.
 """
 
 from collections.abc import Callable
@@ -141,8 +142,11 @@ def find_lead(
     needed: float,
     teachers: Int[np.ndarray, " scored"] | None = None,
 ) -> tuple[Bool[np.ndarray, " scored"], Lead | None]:
-    """Which arms have an estimate, and how those stand; None below five questions or where nothing can be compared."""
-    usable = np.isfinite(estimate) & np.isfinite(deviations).all(0)
+    """Which arms have an estimate, and how those stand; None below five questions or where nothing can be compared.
+
+    An estimate of minus infinity, without deviations, is one that is surely worse than all others.
+    """
+    usable = ~np.isnan(estimate) & np.isfinite(deviations).all(0)
     if len(deviations) < MIN_QUESTIONS or usable.sum() < 2:
         return usable, None
     known, own = estimate[usable], np.arange(len(estimate))[usable] if teachers is None else teachers[usable]
@@ -158,11 +162,15 @@ def separate_arms(
     needed: float = RECOMMEND_AT,
     *,
     teachers: Int[np.ndarray, " scored"] | None = None,
+    is_excluded: Bool[np.ndarray, " scored"] | None = None,
 ) -> Separation:
     """How sure the order is, and the factors on the questions at which leader and teacher would be separated.
 
-    `teachers` numbers the teacher of each arm; None: every arm has its own.
+    `teachers` numbers the teacher of each arm; None: every arm has its own. `is_excluded` are arms that may not lead,
+    whatever their estimate; None: there are none.
     """
+    if is_excluded is not None:
+        estimate, deviations = np.where(is_excluded, -np.inf, estimate), np.where(is_excluded, 0.0, deviations)
     p_within, is_told_apart = np.full(len(estimate), np.nan), np.zeros(len(estimate), dtype=bool)
     usable, lead = find_lead(estimate, deviations, epsilon, needed, teachers)
     if lead is None:

@@ -9,6 +9,7 @@ float is finite, or null with a reason beside it.
 """
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -16,9 +17,10 @@ import polars as pl
 from hydrometer.alignment.analyses import RunTables, analyse, two_candidate_share
 from hydrometer.alignment.arms import MeasuredShares, arm_entries, measured_shares, median_visits
 from hydrometer.alignment.arrays import SAMPLED_FIELDS, has_distinct_rates
-from hydrometer.alignment.choice import NO_OBJECTIVE, ObjectiveInfo, Ranked, Ranking
-from hydrometer.alignment.entries import finite
+from hydrometer.alignment.choice import NO_OBJECTIVE, ObjectiveInfo, Ranked, Ranking, Worth
+from hydrometer.alignment.entries import finite, interval_of
 from hydrometer.alignment.families import run_families
+from hydrometer.alignment.gate import Positions
 from hydrometer.alignment.joint import TEACHERS, continuation_of, rank_continuations
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
@@ -28,12 +30,15 @@ from hydrometer.alignment.wording import (
     LITTLE_MEASURED,
     LOOKED_BEFORE,
     MEASURED_AT,
+    harm_sentences,
     measurement_warnings,
     name_of,
     objectives_of,
+    privilege_sentence,
     recommendation_sentence,
     teacher_sentence,
     undecided_sentence,
+    withheld_sentence,
 )
 from hydrometer.types import NO_TEACHER, STUDENT
 
@@ -53,6 +58,7 @@ def summarise(
     objectives: Mapping[str, ObjectiveInfo],
     controls: Mapping[str, str],
     cost: Mapping[str, int | float],
+    privileged: Mapping[str, str] = MappingProxyType({}),
     epsilon: float = EPSILON,
     by_outcomes: bool = False,
     needed: float = RECOMMEND_AT,
@@ -76,6 +82,7 @@ def summarise(
         objectives: name -> direction key and whether it is a reference; order decides which alias names an arm.
         controls: teacher -> its control teacher.
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
+        privileged: teacher -> its context, where that is of the one question at hand.
         epsilon: arms this close to the best are as good as it.
         by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
         needed: level of a recommendation and of intervals over questions; higher where the run has looked before (see
@@ -87,7 +94,8 @@ def summarise(
     """
     studies = build_studies(nodes, candidates, teacher_scores, objectives) if studies is None else studies
     scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
-    rankings = rank_continuations(studies, scored, epsilon=epsilon, needed=needed, seed=seed)
+    positions = None if by_outcomes else Positions(nodes, candidates, token_scores, questions)
+    rankings = rank_continuations(studies, scored, positions, epsilon=epsilon, needed=needed, seed=seed)
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     for name, ranking in rankings.items():
         summary["ranking"] += [_ranking_entry(line, name) for line in ranking.lines]
@@ -112,8 +120,11 @@ def summarise(
         else:
             notes += [LITTLE_MEASURED.format(arm=arm) for arm in _barely_measured(study, shares)]
     primary = next(iter(rankings), None)
+    notes += [privilege_sentence(who, privileged[who]) for who in _leaders(rankings) if who in privileged]
     summary |= _verdict(rankings[primary], primary, epsilon, cost, teacher_decided_after) if primary else _NO_VERDICT
+    harms = [text for name, ranking in rankings.items() for text in harm_sentences(ranking, name)]
     return summary | {
+        "harms": harms,
         "ranked_by": "outcomes" if by_outcomes else "branches",
         "analyses": analyses | {"questions": questions.height, "epsilon": epsilon, "confidence": needed},
         "warnings": notes,
@@ -138,7 +149,24 @@ def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
         "interval": line.interval,
         "p_within_epsilon": finite(line.p_within_epsilon),
         "reason": line.reason,
+        "worth": None if line.worth is None else _worth_entry(line.worth),
+        "is_harm": line.is_harm,
     }
+
+
+def _worth_entry(worth: Worth) -> dict[str, Any]:
+    return {
+        "value": worth.value,
+        "interval": interval_of(worth.low, worth.high),
+        "measured": worth.measured,
+        "counted_as_harm": worth.harm,
+    }
+
+
+def _leaders(rankings: Mapping[str, Ranking]) -> list[str]:
+    """Teachers that lead a ranking."""
+    first = [ranking.lines[0].arm for ranking in rankings.values()]
+    return list(dict.fromkeys(arm.teacher for arm in first if arm is not None))
 
 
 def _verdict(
@@ -155,7 +183,9 @@ def _verdict(
         chosen["not_told_apart_from"] = [name_of(rival) for rival in ranking.rivals]
         return {"recommendation": chosen, "leading_teacher": leading, "more_tokens": None, "verdict": sentence}
     more = ranking.more_tokens(spent)
-    if leading is not None and leading["is_decided"]:
+    if ranking.lines[0].is_withheld:
+        sentence = withheld_sentence(ranking, name)
+    elif leading is not None and leading["is_decided"]:
         sentence = teacher_sentence(ranking, epsilon, _who_continues(leading["continuation"]), more, decided_after)
     else:
         sentence = undecided_sentence(ranking, epsilon, more, ranking.more_tokens_for_teacher(spent))

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 
-from hydrometer.alignment.choice import NO_UNIT, Ranked, Ranking
+from hydrometer.alignment.choice import NO_UNIT, Ranked, Ranking, Worth
 from hydrometer.alignment.intervals import MIN_QUESTIONS
 from hydrometer.alignment.scores import NO_DIRECTION
+from hydrometer.types import STUDENT
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
@@ -25,6 +26,16 @@ LOOKED_BEFORE = (
     "{level:.1%}, so that those of all looks together hold in 95 %."
 )
 LITTLE_MEASURED = "{arm}: most of what this objective would change lies at tokens or positions that were not measured."
+NOT_WEIGHED = (
+    "Whether it destroys what the student is sure of is not known: too few tokens were measured for that (--goal both "
+    "or map measures all)."
+)
+PRIVILEGE = (
+    "{who} leads with a context of the one question at hand ({context}). In the study of predictive validity all six "
+    "trainings with such a teacher lost accuracy, 6 to 45 points, whatever they had scored: the student is taught to "
+    "write what only somebody who was told can know. Take a context that holds for every question (rule:TEXT) or "
+    "another model, or train a few steps and evaluate them against the untrained student first."
+)
 TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
 
 
@@ -57,6 +68,7 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
     own = f"its own is {line.score:+.3f}" if math.isfinite(line.score) else "in what unit could not be measured"
     rivals = [name_of(rival) for rival in ranking.rivals]
     tied = f" It was not told apart from {list_names(rivals)}: they differ by less than that." if rivals else ""
+    tied += _not_weighed(line)
     return (
         f"{name_of(line)} is within {epsilon:g} of the best pooled cosine with probability "
         f"{line.p_within_epsilon:.2f}, {where}; {own}.{tied} {limit}"
@@ -82,8 +94,54 @@ def teacher_sentence(
     return (
         f"{teacher_decided(decided_after).capitalize()}: the best arm of {best.arm.teacher} is within {epsilon:g} of "
         f"the best pooled cosine with probability {ranking.p_teacher:.2f}, {_where(ranking)}. Of its objectives "
-        f"{untold}. At today's scores it would take {_price(more_tokens)} more generated tokens to tell. "
-        f"{_limit(continuation)}"
+        f"{untold}. At today's scores it would take {_price(more_tokens)} more generated tokens to tell."
+        f"{_not_weighed(best)} {_limit(continuation)}"
+    )
+
+
+def withheld_sentence(ranking: Ranking, name: str) -> str:
+    """Why the leading arm is not recommended, though it was not shown to do harm either."""
+    best = ranking.lines[0]
+    assert best.arm is not None
+    assert best.worth is not None
+    return (
+        f"Nothing is recommended: {name_of(best)} leads, but {_added_up(best.arm.teacher, best.worth, name)}. That is "
+        "not above 0, so the leader is not shown to gain anything; more questions may show it."
+    )
+
+
+def harm_sentences(ranking: Ranking, name: str) -> list[str]:
+    """For each teacher that ranks below `no teacher` because it is known to do harm: why, in one sentence.
+
+    `name` is that of the ranking: `student`, or that of all teachers.
+    """
+    told: dict[str, str] = {}
+    for line in ranking.lines:
+        if line.arm is not None and line.worth is not None and line.is_harm and line.arm.teacher not in told:
+            cosine = f" (up to {line.score:+.3f})" if math.isfinite(line.score) and line.score > 0.0 else ""
+            told[line.arm.teacher] = (
+                f"{line.arm.teacher} ranks below no teacher whatever its cosine{cosine}: "
+                f"{_added_up(line.arm.teacher, line.worth, name)}."
+            )
+    return list(told.values())
+
+
+def privilege_sentence(teacher: str, context: str) -> str:
+    """The warning of a leader that sees what the student never will."""
+    return PRIVILEGE.format(who=teacher, context=context)
+
+
+def _not_weighed(line: Ranked) -> str:
+    return f" {NOT_WEIGHED}" if line.worth is None else ""
+
+
+def _added_up(teacher: str, worth: Worth, name: str) -> str:
+    who, order = ("the student", ", to first order") if name == STUDENT else (teacher, "")
+    interval = f" [{worth.low:+.3f}, {worth.high:+.3f}]" if math.isfinite(worth.low) else ""
+    return (
+        f"along a response that {who} continues its choices add up to {worth.value:+.3f} in success rate{interval}"
+        f"{order}: {worth.measured:+.3f} on measured candidates and {worth.harm:+.3f} where the student is sure, which "
+        "counts as harm"
     )
 
 

@@ -12,6 +12,7 @@ from hydrometer.cli.marks import draw_interval
 from hydrometer.cli.printable import printable
 from hydrometer.diagnosis.plan import Plan
 from hydrometer.results import Diagnosis
+from hydrometer.results.ranking import first_ranking
 from hydrometer.types import NO_TEACHER, STUDENT
 
 _FEWEST_ARMS, _MOST_ARMS = 4, 12
@@ -26,6 +27,7 @@ _LEGIBLE = 20
 _MARK_WIDTH = 21
 _WIDE = 110
 """Columns of a terminal that has room for pictures of the intervals."""
+_ARM = ("teacher", "objective", "continuation")
 _REASONS = {
     "no_direction": "moves nothing wherever it was measured, as a teacher that agrees with the student does.",
     "noise": "success rates differ by no more than their sampling noise.",
@@ -39,21 +41,30 @@ def print_summary(result: Diagnosis, screen: Console) -> None:
     """Ranking with intervals, verdict, warnings, cost and where the report is: a screen of it on a terminal."""
     summary = result.summary
     tilts = _tilts(summary, _MOST_TILTS if screen.is_terminal else None)
-    answer = [Text(printable(line)) for line in (summary["verdict"], _against_no_teacher(summary), *tilts)]
-    answer += [Text(f"none: {why}") for why in _reasons(summary)]
+    ranking = first_ranking(summary["ranking"])
+    said = [
+        summary["verdict"],
+        _against_no_teacher(ranking),
+        *summary["harms"][:1],
+        *_second_ranking(summary["ranking"]),
+        *([summary["confirm"]] if summary["confirm"] else []),
+        *tilts,
+    ]
+    answer = [Text(printable(line)) for line in said]
+    answer += [Text(f"none: {why}") for why in _reasons(ranking)]
     cost = Text(_cost(summary["cost"]))
     room = lines_left(screen, [*answer, cost, *_BLANKS_AND_REPORT])
     rows = _MOST_ARMS if room is None else max(_FEWEST_ARMS, min(_MOST_ARMS, room - _TABLE_HEAD - 1))
-    shown = _shown(summary["ranking"], rows)
+    shown = _shown(ranking, rows)
     table = _ranking_table(summary, shown, screen.width)
-    warnings = warning_texts(summary["warnings"])
+    warnings = warning_texts([*summary["harms"][1:], *summary["warnings"]])
     told = fitting(screen, warnings, lines_left(screen, [*answer, cost, *_BLANKS_AND_REPORT, table]))
     screen.print()
     screen.print(table)
     screen.print()
     for line in (*answer, *told):
         screen.print(line)
-    left = {"arm": len(summary["ranking"]) - len(shown), "warning": len(warnings) - len(told)}
+    left = {"arm": len(ranking) - len(shown), "warning": len(warnings) - len(told)}
     if any(left.values()):
         rest = " and ".join(count_of(number, f"more {noun}") for noun, number in left.items() if number)
         screen.print(Text(f"In the report: {rest}.", style="yellow" if left["warning"] else ""))
@@ -97,9 +108,9 @@ def _ranking_table(summary: Mapping[str, Any], shown: Sequence[Mapping[str, Any]
         table.add_column("", no_wrap=True)
     for title in (*splits, "P(near\nbest)"):
         table.add_column(title, justify="right", no_wrap=True)
-    arms = {(arm["teacher"], arm["objective"]): arm["scores"] for arm in summary["arms"]}
+    arms = {tuple(arm[key] for key in _ARM): arm["scores"] for arm in summary["arms"]}
     for line in shown:
-        scores = arms.get((line["teacher"], line["objective"]))
+        scores = arms.get(tuple(line[key] for key in _ARM))
         interval, value = line["interval"], line["score"]
         cells = [_number(value), _interval(interval) if scores else ""]
         if is_drawn:
@@ -124,8 +135,20 @@ def _shown(ranking: Sequence[Mapping[str, Any]], rows: int) -> list[Mapping[str,
     return [*first[: rows - 1], *(line for line in ranking if line["teacher"] == NO_TEACHER)]
 
 
-def _reasons(summary: Mapping[str, Any]) -> list[str]:
-    return [text for reason, text in _REASONS.items() if any(line["reason"] == reason for line in summary["ranking"])]
+def _second_ranking(ranking: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Who leads where the student continues, where that ranking is not the one in the table."""
+    second = ranking[len(first_ranking(ranking)) :]
+    if not second:
+        return []
+    best = second[0]
+    name = best["teacher"] if best["teacher"] == NO_TEACHER else f"{best['teacher']} with {best['objective']}"
+    return [
+        f"Above, each teacher continues by itself. Where the student does, {name} leads ({_number(best['score'])})."
+    ]
+
+
+def _reasons(ranking: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [text for reason, text in _REASONS.items() if any(line["reason"] == reason for line in ranking)]
 
 
 def _cost(cost: Mapping[str, Any]) -> str:
@@ -135,11 +158,11 @@ def _cost(cost: Mapping[str, Any]) -> str:
     )
 
 
-def _against_no_teacher(summary: Mapping[str, Any]) -> str:
-    """How many ranked arms' intervals leave out 0, the score of no teacher."""
-    arms = [line for line in summary["ranking"] if line["teacher"] != NO_TEACHER]
-    better = sum(line["interval"] is not None and line["interval"][0] > 0 for line in arms)
-    worse = sum(line["interval"] is not None and line["interval"][1] < 0 for line in arms)
+def _against_no_teacher(ranking: Sequence[Mapping[str, Any]]) -> str:
+    """How many ranked arms' intervals leave out 0, the score of no teacher; those that do harm are worse."""
+    arms = [line for line in ranking if line["teacher"] != NO_TEACHER]
+    better = sum(not line["is_harm"] and line["interval"] is not None and line["interval"][0] > 0 for line in arms)
+    worse = sum(line["is_harm"] or (line["interval"] is not None and line["interval"][1] < 0) for line in arms)
     if not better + worse:
         return "No arm's 95 % interval leaves out 0: none is separated from no teacher yet."
     return (

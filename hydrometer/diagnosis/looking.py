@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from hydrometer.alignment.choice import Ranking
+from hydrometer.alignment.gate import Positions
 from hydrometer.alignment.joint import decisive_continuations, rank_continuations
 from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
@@ -18,7 +19,7 @@ from hydrometer.alignment.wording import name_of, teacher_decided
 from hydrometer.diagnosis.measurement import Look
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
-from hydrometer.diagnosis.tables import build_measured, count_base
+from hydrometer.diagnosis.tables import build_measured, build_token_scores, count_base
 from hydrometer.runs.progress import Answer, Standing
 from hydrometer.runs.rounds import Cost
 from hydrometer.types import NO_TEACHER
@@ -48,11 +49,13 @@ def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], neede
         build_study(name, measured.nodes, measured.candidates, measured.teacher_scores, instruments.directions)
         for name in decisive_continuations(instruments.continuations)
     ]
-    config = instruments.config
-    scored = None
+    config, base = instruments.config, count_base(states)
+    scored, positions = None, None
     if instruments.ranks_by_outcomes:
-        scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, count_base(states))
-    rankings = rank_continuations(studies, scored, epsilon=config.epsilon, needed=needed, seed=config.seed)
+        scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, base)
+    else:
+        positions = Positions(measured.nodes, measured.candidates, build_token_scores(instruments, states), base)
+    rankings = rank_continuations(studies, scored, positions, epsilon=config.epsilon, needed=needed, seed=config.seed)
     return next(iter(rankings.values()))
 
 
@@ -95,6 +98,8 @@ def build_answer(ranking: Ranking, n_questions: int, cost: Cost, decided_after: 
     more = ranking.more_tokens(cost.generated_tokens)
     if ranking.recommended is not None:
         outlook = "decided"
+    elif ranking.lines[0].is_withheld:
+        outlook = f"{name_of(ranking.lines[0])} leads, but is not shown to gain anything"
     else:
         outlook = teacher_decided(decided_after) if ranking.is_teacher_decided else "not separated yet"
         if more is not None:

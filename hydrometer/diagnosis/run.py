@@ -35,6 +35,7 @@ from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.branching import plans_more
 from hydrometer.diagnosis.checking import check_before_run
 from hydrometer.diagnosis.config import DiagnoseConfig
+from hydrometer.diagnosis.confirming import suggest_confirmation
 from hydrometer.diagnosis.corridor import measure
 from hydrometer.diagnosis.given.states import describe_given
 from hydrometer.diagnosis.grading import describe_grading, explain_broken_verifier
@@ -173,6 +174,7 @@ def _write_results(
         visit_log=visit_log,
         objectives=instruments.directions,
         controls=instruments.controls,
+        privileged=instruments.privileged,
         cost=describe_cost(cost),
         epsilon=instruments.config.epsilon,
         by_outcomes=instruments.ranks_by_outcomes,
@@ -183,6 +185,7 @@ def _write_results(
         studies=studies,
     )
     summary["values"] = values
+    summary["confirm"] = suggest_confirmation(instruments, summary["ranking"])
     by_themselves = own if len(instruments.continuers) > 1 else count_in_context(tables["context_rollouts"])
     arms = merge_arms(teachers_under(STUDENT, tables["teacher_scores"]), instruments.directions)
     scores = build_scores(studies, arms=arms, tables=tables, own=by_themselves)

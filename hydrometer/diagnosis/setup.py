@@ -71,6 +71,12 @@ class Instruments:
         }
 
     @property
+    def privileged(self) -> dict[str, str]:
+        """Teachers whose context is of the one question at hand, and that context."""
+        told = [teacher for teacher in self.teachers if teacher.context.is_of_one_question]
+        return {teacher.name: str(teacher.context) for teacher in told}
+
+    @property
     def student_writer(self) -> Writer:
         """The student as it samples its responses."""
         return Writer(STUDENT, self.student, self.sampler)

@@ -62,7 +62,7 @@ def _visit_log(states: Sequence[QuestionState], name: str) -> pl.DataFrame:
 def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, pl.DataFrame]:
     """Every table by name, and the visit log. `rollouts` is without branches (see `pack_rollouts`)."""
     nodes, candidates, teacher_scores, visit_log = build_measured(instruments, found.states)
-    token_scores = _token_scores(instruments, found.states)
+    token_scores = build_token_scores(instruments, found.states)
     names = [objective.name for objective in instruments.objectives]
     alignment = compute_alignment(nodes, candidates, teacher_scores, token_scores, objectives=names)
     tables = {
@@ -81,11 +81,13 @@ def build_tables(instruments: Instruments, found: Measurement) -> tuple[Tables, 
 
 
 def count_base(states: Sequence[QuestionState]) -> pl.DataFrame:
-    """How many base rollouts every question has, and how many of them are right."""
+    """How many base rollouts every question has, and how many and what share of them are right."""
     base = [(state.question.question_id, state.of_kind("base")) for state in states]
     rows = [(question, len(rollouts), sum(rollout.correct for rollout in rollouts)) for question, rollouts in base]
     schema = {name: TABLES["questions"][name] for name in ("question_id", "rollouts", "correct")}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        success_rate=pl.col("correct") / pl.col("rollouts")
+    )
 
 
 def _questions(states: Sequence[QuestionState], grading: Grading) -> list[dict[str, Any]]:
@@ -255,7 +257,7 @@ def _teacher_scores(
     )
 
 
-def _token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
+def build_token_scores(instruments: Instruments, states: Sequence[QuestionState]) -> pl.DataFrame:
     """Divergences of every teacher; what depends on a field is null for objectives whose field no teacher gives."""
     scored = {objective.name: place for place, objective in enumerate(instruments.scored_objectives)}
     names = [objective.name for objective in instruments.objectives]

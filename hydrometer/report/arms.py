@@ -17,14 +17,15 @@ _ABSENT = {"reason": "not_computed"}
 def build_arms(summary: Mapping[str, Any]) -> list[Json]:
     """One object per arm: names, place in its ranking, scores[split][metric]. Ranked first, references last.
 
-    Every continuation has a ranking of its own; the student's comes first.
+    Where teachers continue they have one ranking in common, and the student has one; the one that recommends is first.
     """
     ranking: dict[ArmKey, tuple[int, Mapping[str, Any]]] = {}
-    places: Counter[str] = Counter()
+    places: Counter[bool] = Counter()
     for entry in _objects(summary.get("ranking")):
         key = arm_key(entry)
-        places[key[2]] += 1
-        ranking[key] = (places[key[2]], entry)
+        places[key[2] != STUDENT] += 1
+        ranking[key] = (places[key[2] != STUDENT], entry)
+    teachers_lead = next((key[2] != STUDENT for key in ranking), False)
     arms = {arm_key(arm): arm for arm in _objects(summary.get("arms"))}
     for key, (_, entry) in ranking.items():
         arms.setdefault(key, entry)
@@ -32,11 +33,11 @@ def build_arms(summary: Mapping[str, Any]) -> list[Json]:
     return sorted(
         rows,
         key=lambda row: (
-            row["looks_ahead"],
-            row["continuation"],
+            row["looks_ahead"] != teachers_lead,
             row["place"] is None,
             row["reference"],
             row["place"] or 0,
+            row["continuation"],
         ),
     )
 
@@ -75,9 +76,17 @@ def _arm_row(arm: Mapping[str, Any], place: int | None, entry: Mapping[str, Any]
         "ranking_reason": None if entry.get("score") is not None else reason_in_words(entry.get("reason")),
         "ranking_interval": _interval(entry.get("interval")),
         "p_within_epsilon": _number(entry.get("p_within_epsilon")),
+        "worth": _worth(entry.get("worth") or {}),
+        "is_harm": bool(entry.get("is_harm")),
         "scores": {split: _split_scores(scores.get(split) or {}) for split in SPLITS},
         "difference": _score((arm.get("correct_minus_incorrect") or {}).get(RANKING_METRIC.key) or _ABSENT),
     }
+
+
+def _worth(found: Mapping[str, Any]) -> Json | None:
+    """What following the teacher adds up to; None where that is not known."""
+    value = _number(found.get("value"))
+    return None if value is None else {"value": value, "interval": _interval(found.get("interval"))}
 
 
 def _split_scores(scores: Mapping[str, Any]) -> Json:

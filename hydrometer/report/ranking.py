@@ -164,6 +164,11 @@ def _ranking_row(arm: Json, label: str, split: str, tests: Sequence[Mapping[str,
         lines.append(
             f"score {format_unit(value, 'cosine')} {format_interval(arm['ranking_interval']) or 'no interval'}"
         )
+    if arm["worth"] is not None:
+        worth = (
+            f"{format_unit(arm['worth']['value'], 'rate')} {format_interval(arm['worth']['interval'], 'rate')}".rstrip()
+        )
+        lines.append(f"adds up to {worth}{', so it ranks below no teacher' if arm['is_harm'] else ''}")
     if arm["p_within_epsilon"] is not None:
         lines.append(f"probability of being within epsilon of the best: {arm['p_within_epsilon']:.3f}")
     if not arm["no_teacher"]:

@@ -27,6 +27,7 @@ DEFAULT_EPSILON = 0.02
 FOREIGN = "“{title}” is not shown: another version wrote it in another form. Run the diagnosis again to have it."
 MAX_SETTINGS = 250
 VALUE_CHARACTERS = 400
+HARM_CHARACTERS = 1000
 
 
 class Page(NamedTuple):
@@ -53,6 +54,8 @@ def build_view(files: RunFiles) -> Page:
         "status": files.run.get("status"),
         "epsilon": _epsilon(files.summary, settings),
         "answer": answer,
+        "confirm": visible_text(str(files.summary.get("confirm") or ""), HARM_CHARACTERS),
+        "harms": [visible_text(str(text), HARM_CHARACTERS) for text in files.summary.get("harms") or []],
         "arms": arms,
         "looks_ahead": any(arm["looks_ahead"] for arm in arms),
         "candidate_set": files.summary.get("candidate_set"),
@@ -111,7 +114,7 @@ def build_answer(summary: Mapping[str, Any], arms: Sequence[Json]) -> Json:
     """
     recommendation = summary.get("recommendation") or {}
     placed = [arm for arm in arms if arm["place"] is not None]
-    ranked = [arm for arm in placed if not arm["looks_ahead"]] or placed
+    ranked = [arm for arm in placed if arm["looks_ahead"] == placed[0]["looks_ahead"]]
     if recommendation.get("teacher"):
         key = arm_key(recommendation)
         return {

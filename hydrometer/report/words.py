@@ -130,6 +130,13 @@ QUANTITIES: tuple[Quantity, ...] = (
         "noise of the success rates is taken out of |g|². It is the score of the ranking.",
     ),
     Quantity(
+        "Adds up to",
+        "m Σ(q − p)·S − (1 − m) V",
+        "What the teacher's choices along a response add up to in success rate: the sum over measured nodes, and the "
+        "share 1 − m of |q − p| that lies where the student is sure counted as harm (V: the student's success rate, "
+        "all there is to lose). Not above 0: the arm is not recommended. Interval below 0: it ranks below no teacher.",
+    ),
+    Quantity(
         "Mean cosine, fraction positive",
         "mean of cos, share of cos > 0",
         "Averages over eligible nodes (two or more kept candidates with unequal success rates); noise pulls both "

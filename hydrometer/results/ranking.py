@@ -3,7 +3,7 @@
 Runs of older versions, whose arms do not name who continued, were continued by the student.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -19,6 +19,8 @@ _RANKING: dict[str, Any] = {
     "low": pl.Float64,
     "high": pl.Float64,
     "p_within_epsilon": pl.Float64,
+    "worth": pl.Float64,
+    "is_harm": pl.Boolean,
     "reason": pl.String,
 }
 _SCORES: dict[str, Any] = {
@@ -38,19 +40,29 @@ _SCORES: dict[str, Any] = {
 }
 
 
+def first_ranking(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The lines of the ranking that recommends: that of all teachers where they continue, else the student's."""
+    by_student = [line.get("continuation", STUDENT) == STUDENT for line in lines]
+    return [line for line, own in zip(lines, by_student, strict=True) if own == by_student[0]]
+
+
 def rank_frame(summary: Mapping[str, Any]) -> pl.DataFrame:
     """One row per ranked arm and `no teacher`, in the order of the ranking.
 
-    `place` counts from 1 within a `continuation`; `score` is the pooled cosine on the nodes that all ranked arms share,
-    `low` and `high` its interval over questions, `p_within_epsilon` the probability of being as good as the best.
+    `place` counts from 1 among the arms that teachers continue and among those that the student does; `score` is the
+    pooled cosine on the nodes that all ranked arms share, `low` and `high` its interval over questions,
+    `p_within_epsilon` the probability of being as good as the best, `worth` what following the teacher adds up to, and
+    `is_harm` whether that puts it below `no teacher`.
     """
-    places: dict[str, int] = {}
+    places: dict[bool, int] = {}
     rows = []
     for entry in summary["ranking"]:
         continuation = entry.get("continuation") or STUDENT
-        places[continuation] = places.get(continuation, 0) + 1
+        is_ahead = continuation != STUDENT
+        places[is_ahead] = places.get(is_ahead, 0) + 1
         low, high = entry.get("interval") or (None, None)
-        placed = {"place": places[continuation], "continuation": continuation, "low": low, "high": high}
+        worth = (entry.get("worth") or {}).get("value")
+        placed = {"place": places[is_ahead], "continuation": continuation, "low": low, "high": high, "worth": worth}
         rows.append({**entry, **placed})
     return pl.DataFrame([{name: row.get(name) for name in _RANKING} for row in rows], schema=_RANKING)
 

@@ -89,6 +89,11 @@ class ContextSpec(NamedTuple):
     argument: str = ""
     empty: bool = False
 
+    @property
+    def is_of_one_question(self) -> bool:
+        """Whether its content is about the question at hand, which a student will never be told."""
+        return not self.empty and any(slot != "rule" for slot in FRAMES[self.name].slots)
+
     def __str__(self) -> str:
         text = f"{self.name}:{self.argument}" if self.argument else self.name
         return f"empty:{text}" if self.empty else text

@@ -119,7 +119,10 @@ def build_tables(
         candidates=pl.DataFrame(candidate_rows),
         teacher_scores=pl.DataFrame(teacher_rows).with_columns(reward_to_go=pl.lit(None, dtype=pl.Float64)),
         token_scores=pl.DataFrame(token_rows, schema_overrides=topk),
-        questions=pl.DataFrame({"question_id": [f"q{q:02d}" for q in range(questions)]}),
+        # a student that is never right has nothing to lose: what is not measured does no teacher harm
+        questions=pl.DataFrame(
+            {"question_id": [f"q{q:02d}" for q in range(questions)], "success_rate": [0.0] * questions}
+        ),
     )
 
 

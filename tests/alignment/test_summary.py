@@ -89,6 +89,38 @@ def test_a_clear_teacher_is_recommended_and_the_limit_is_named(make_tables):
     assert "does not look ahead" in summary["recommendation"]["sentence"]
 
 
+def test_a_leader_that_is_told_the_answer_is_warned_of(make_tables):
+    tables = make_tables(questions=15, paths=3, visits=60, gains=(3.0, -3.0), noise=0.05)
+    told = {"sage": "answer", "fool": "correct_demo"}
+    [warning] = [text for text in summary_of(tables, privileged=told)["warnings"] if "one question" in text]
+    assert warning.startswith("sage leads with a context of the one question at hand (answer).")
+    assert not any("one question" in text for text in summary_of(tables)["warnings"])
+
+
+def test_a_teacher_that_destroys_what_the_student_is_sure_of_ranks_last_and_is_told(make_tables):
+    """Only its measured candidates look right: most of |q - p| is where the student has no other candidate."""
+    tables = make_tables(questions=15, paths=3, visits=60, gains=(3.0, 2.0), noise=0.05)
+    all_kept = tables.candidates.with_columns(kept=pl.lit(value=True))
+    keys = ["question_id", "rollout_id", "position"]
+    single = all_kept.group_by(keys).len().filter(len=1).select(*keys, single=pl.lit(value=True))
+    destroyed = pl.when(pl.col("single") & (pl.col("teacher") == "sage")).then(50.0).otherwise(pl.col("l2"))
+    tokens = tables.token_scores.join(single, on=keys, how="left", maintain_order="left").with_columns(l2=destroyed)
+    sure = tables._replace(
+        candidates=all_kept,
+        token_scores=tokens.drop("single"),
+        questions=tables.questions.with_columns(success_rate=pl.lit(0.6)),
+    )
+    summary = summary_of(sure)
+    order = [line["teacher"] for line in summary["ranking"]]
+    assert order == ["fool", "fool", "no teacher", "sage", "sage"]
+    last = summary["ranking"][-1]
+    assert last["is_harm"] and last["score"] > 0.0 and last["worth"]["counted_as_harm"] < -0.5
+    assert last["worth"]["value"] == pytest.approx(last["worth"]["measured"] + last["worth"]["counted_as_harm"])
+    [sentence] = summary["harms"]
+    assert sentence.startswith("sage ranks below no teacher whatever its cosine (up to +0.")
+    assert summary["leading_teacher"]["teacher"] == "fool"
+
+
 def test_harmful_teachers_lose_to_no_teacher(make_tables):
     summary = summary_of(make_tables(questions=15, paths=3, visits=60, gains=(-3.0, -2.0), noise=0.05))
     assert summary["recommendation"]["teacher"] == "no teacher"

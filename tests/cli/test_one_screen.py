@@ -44,17 +44,23 @@ def large_summary(*, tilted: bool) -> dict[str, Any]:
     splits = {split: {"pooled_cosine": {"value": 0.1}} for split in ("all", "correct", "incorrect")}
     ranking = [
         {"teacher": teacher, "objective": objective, "score": score, "interval": [score - 0.3, score + 0.3]}
-        | {"p_within_epsilon": 0.5, "reason": None}
+        | {"p_within_epsilon": 0.5, "reason": None, "is_harm": False, "continuation": "student"}
         for (teacher, objective), score in zip(arms, scores, strict=True)
     ]
     nobody = {"teacher": "no teacher", "objective": "none", "score": 0.0, "interval": None}
-    ranking.insert(20, nobody | {"p_within_epsilon": 0.0, "reason": None})
+    nobody |= {"p_within_epsilon": 0.0, "reason": None, "is_harm": False, "continuation": "student"}
+    ranking.insert(20, nobody)
     tilt = {"derivative": {"value": 1.0, "interval": [0.5, 1.5]}, "auroc": {"value": 0.75}}
     return {
-        "arms": [{"teacher": teacher, "objective": objective, "scores": splits} for teacher, objective in arms],
+        "arms": [
+            {"teacher": teacher, "objective": objective, "continuation": "student", "scores": splits}
+            for teacher, objective in arms
+        ],
         "ranking": ranking,
         "ranked_by": "outcomes" if tilted else "branches",
         "verdict": f"Not separated yet: {TEACHERS[0]} leads, but cannot be told apart from {list_names(TEACHERS[1:])}.",
+        "harms": [],
+        "confirm": None,
         "warnings": [f"Warning {place}: {'this could matter ' * 8}." for place in range(9)],
         "analyses": {"sequence_tilt": [{"teacher": teacher} | tilt for teacher in TEACHERS] if tilted else []},
         "cost": COST,
@@ -83,6 +89,27 @@ def test_a_diagnosis_of_many_arms_ends_within_a_screen(folder: Path, *, tilted: 
     assert f"In the report: {len(TEACHERS) * len(OBJECTIVES) - shown} more arms and 9 more warnings." in text
     assert lines[-1] == "Report: out/report.html"
     assert "Cost: 115,768 rollouts" in text
+
+
+def test_the_first_harm_is_part_of_the_answer_and_the_second_ranking_is_one_line(folder: Path) -> None:
+    summary = large_summary(tilted=False)
+    for line in summary["ranking"][21:]:
+        line["is_harm"] = True
+    ahead = [line | {"continuation": line["teacher"]} for line in summary["ranking"][:3]]
+    ahead += [summary["ranking"][20] | {"continuation": "teacher"}]
+    arms = [*summary["arms"], *(arm | {"continuation": arm["teacher"]} for arm in summary["arms"])]
+    both = {"arms": arms, "ranking": [*ahead, *summary["ranking"]], "harms": ["h does harm.", "g does harm."]}
+    screen = on_screen(is_terminal=False)
+    print_summary(Diagnosis(folder, summary | both, {}), screen)
+    lines = said(screen)
+    answer = [place for place, line in enumerate(lines) if line.startswith("h does harm.")]
+    assert answer and lines.index("- g does harm.") > answer[0]
+    assert sum("[+" in line or "[-" in line for line in lines) == len(ahead) - 1, "one ranking in the table"
+    text = " ".join(" ".join(lines).split())
+    assert "Above, each teacher continues by itself. Where the student does, a=self" in text
+    alone = on_screen(is_terminal=False)
+    print_summary(Diagnosis(folder, summary, {}), alone)
+    assert "4 worse" in " ".join(" ".join(said(alone)).split())
 
 
 def test_a_log_gets_every_warning_and_a_taller_screen_more_of_them(folder: Path) -> None:

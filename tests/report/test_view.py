@@ -138,17 +138,28 @@ def test_without_a_score_the_answer_says_so_with_the_reason():
     assert build_answer({}, [])["state"] == "nothing"
 
 
-def test_every_continuation_has_its_own_ranking_with_the_students_first():
+def test_the_ranking_that_recommends_comes_first():
     ahead = {"continuation": "expert"}
     ranking = [entry("a", 0.3, 0.9) | ahead, entry("no teacher", 0.0, 0.1) | ahead]
     arms = build_arms({"arms": [], "ranking": [*ranking, entry("no teacher", 0.0, 0.8), entry("a", -0.1, 0.2)]})
-    assert [(row["label"], row["place"]) for row in arms] == [
-        ("no teacher", 1),
-        ("a, reverse_kl", 2),
-        ("a, reverse_kl, continued by expert", 1),
-        ("no teacher, continued by expert", 2),
-    ]
-    assert build_answer({}, arms)["front"] == "no teacher"
+    by_teacher = [("a, reverse_kl, continued by expert", 1), ("no teacher, continued by expert", 2)]
+    by_student = [("no teacher", 1), ("a, reverse_kl", 2)]
+    assert [(row["label"], row["place"]) for row in arms] == [*by_teacher, *by_student]
+    assert build_answer({}, arms)["front"] == "a, reverse_kl, continued by expert"
+    turned = build_arms({"arms": [], "ranking": [entry("no teacher", 0.0, 0.8), entry("a", -0.1, 0.2), *ranking]})
+    assert [(row["label"], row["place"]) for row in turned] == [*by_student, *by_teacher]
+
+
+def test_harm_stands_in_the_answer_and_beside_the_arm(run_files):
+    sentence = "a ranks below no teacher whatever its cosine."
+    worth = {"value": -0.3, "interval": [-0.5, -0.1], "measured": -0.2, "counted_as_harm": -0.1}
+    first = {**run_files.summary["ranking"][0], "worth": worth, "is_harm": True}
+    summary = {**run_files.summary, "harms": [sentence], "ranking": [first, *run_files.summary["ranking"][1:]]}
+    page = build_view(run_files._replace(summary=summary))
+    assert page.view["harms"] == [sentence]
+    assert page.view["arms"][0]["worth"] == {"value": -0.3, "interval": [-0.5, -0.1]}
+    assert page.view["arms"][0]["is_harm"] and not page.view["arms"][1]["is_harm"]
+    assert build_view(run_files).view["harms"] == []
 
 
 def test_a_missing_interval_has_its_reason_and_attenuated_scores_their_visits():

@@ -306,3 +306,15 @@ def test_a_rule_file_has_to_be_text_and_not_empty(tmp_path: Path):
         parse_context(f"rule:@{tmp_path / 'binary'}")
     with pytest.raises(SpecError, match="needs its text"):
         parse_context(f"rule:@{tmp_path / 'blank'}")
+
+
+@pytest.mark.parametrize(
+    ("text", "is_of_one"),
+    [
+        *(("answer", True), ("wrong_answer", True), ("solution", True), ("masked_solution", True), ("summary", True)),
+        *(("correct_demo", True), ("peer_demo:bundled:expert", True), ("hidden_think", True)),
+        *(("none", False), ("conciseness", False), ("rule:Check.", False), ("empty:answer", False)),
+    ],
+)
+def test_contexts_of_one_question_are_those_with_its_content(text, is_of_one):
+    assert parse_context(text).is_of_one_question is is_of_one

@@ -92,17 +92,19 @@ def token_answers(out: Path) -> Iterator[dict[str, Any]]:
                 after = out / f"after-{folder.name}"
                 if not (after / DONE).exists():
                     continue
-                steps = pl.read_ndjson(folder / "metrics.jsonl", infer_schema_length=None)
-                trained, taken = (_mean_share(steps, name) for name in ("weighted_share", "rule_share"))
+                trained, taken = (1.0, 1.0) if RULES[rule] == "all" else _mean_shares(folder)
                 shares = [question_shares(read_table(one / "evaluation.parquet")) for one in (before, after)]
                 for question, (start, end) in enumerate(zip(*shares, strict=True)):
                     row = {"teacher": teacher, "rule": rule, "seed": seed, "question": question}
                     yield row | {"before": start, "after": end, "trained_share": trained, "rule_share": taken}
 
 
-def _mean_share(steps: pl.DataFrame, name: str) -> float | None:
-    """Over steps; a run on all tokens has no rule that could take fewer."""
-    return steps.select(pl.col(name).mean()).item() if name in steps.columns else 1.0
+def _mean_shares(run: Path) -> tuple[float, float]:
+    """Of a step's tokens: those trained on and those that the rule takes; `kl_above` is not thinned."""
+    steps = pl.read_ndjson(run / "metrics.jsonl", infer_schema_length=None)
+    taken = "rule_share" if "rule_share" in steps.columns else "weighted_share"
+    trained, whole = (float(steps[name].to_numpy().mean()) for name in ("weighted_share", taken))
+    return trained, whole
 
 
 def describe_tokens(answers: pl.DataFrame) -> str:

@@ -150,6 +150,12 @@ def test_gains_are_paired_by_question_over_the_seeds_that_all_cells_have(gathere
     assert gain.estimate.low < 0.25
 
 
+def test_a_cell_is_the_run_on_all_tokens(gathered: Path) -> None:
+    tokens = read_results(gathered)["tokens"]
+    runs = tokens.group_by("teacher", "rule", "seed").agg(pl.col("after", "rule_share").mean()).sort("seed")
+    assert runs.rows() == [("expert", "all", 0, 0.75, 1.0), ("expert", "all", 1, 1.0, 1.0)]
+
+
 def test_scores_are_named_by_who_continued(gathered: Path) -> None:
     scores = read_results(gathered)["scores"]
     assert set(score_names(scores)) == {"path_advantage, teacher", "pooled_cosine, student", "reverse_kl"}

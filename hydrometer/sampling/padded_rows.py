@@ -55,7 +55,7 @@ class PaddedRows:
         ).logits[:, -1]
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
-        """See `Rows`; here a row may also be repeated."""
+        """See `Rows`."""
         self.mask, self.positions = self.mask[rows], self.positions[rows]
         if self.cache.get_seq_length():
             self.cache.batch_select_indices(rows)

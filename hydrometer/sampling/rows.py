@@ -23,7 +23,7 @@ class Rows(Protocol):
         ...
 
     def keep(self, rows: Int[Tensor, " kept"]) -> None:
-        """Forget all rows but these, and take them in this order."""
+        """Forget all rows but these, and take them in this order; one that is named twice is two from now on."""
         ...
 
 

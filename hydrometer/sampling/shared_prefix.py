@@ -47,8 +47,7 @@ class SharedPrefixRows:
         layers = [_SharedLayer(keys, values, room) for keys, values in _compute_trunks(model, trunks)]
         self.cache = Cache(layers=list(layers))
         self.layers = layers
-        self.slots = Slots(self.trunk_of_row, model.device)
-        self._arrange(None)
+        self._arrange()
 
     def installed(self) -> AbstractContextManager[None]:
         """See `Rows`."""
@@ -71,17 +70,18 @@ class SharedPrefixRows:
         """See `Rows`."""
         self.trunk_of_row = [self.trunk_of_row[row] for row in rows.tolist()]
         self.lengths, self.positions = self.lengths[rows], self.positions[rows]
-        before = self.slots
-        self.slots = Slots(self.trunk_of_row, self.model.device)
-        self._arrange(before.slot_of_row[rows[self.slots.row_of_slot]])
+        moving = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+        for layer in self.layers:
+            layer.move(len(rows), moving, rows[moving])
+        self._arrange()
 
-    def _arrange(self, sources: Int[Tensor, " slot"] | None) -> None:
-        """Give the slots their keys; `sources` are the slots that their rows stood in before."""
-        width = self.layers[0].trunk_keys.shape[2]
-        hidden = torch.arange(width, device=self.model.device) >= self.lengths[self.slots.row_of_slot, None]
+    def _arrange(self) -> None:
+        """Put the rows of a trunk side by side, and hide what of it they have not read."""
+        slots = Slots(self.trunk_of_row, self.model.device)
+        hidden = torch.arange(self.layers[0].trunk_keys.shape[2], device=self.model.device) >= self.lengths[:, None]
         bias = torch.zeros_like(hidden, dtype=self.model.network.dtype).masked_fill_(hidden, -torch.inf)
         for layer in self.layers:
-            layer.arrange(self.slots, bias if hidden.any() else None, sources)
+            layer.arrange(slots, bias[:, None, None] if hidden.any() else None)
 
 
 class _SharedLayer(CacheLayerMixin):
@@ -98,41 +98,42 @@ class _SharedLayer(CacheLayerMixin):
         self.room = room
         self.length = 0
 
-    def arrange(
-        self, slots: Slots, bias: Float[Tensor, "slot context"] | None, sources: Int[Tensor, " slot"] | None
-    ) -> None:
-        """Place the rows in slots, with what they have added so far."""
-        self.slots = slots
-        self.bias = None if bias is None else bias[:, None]
+    def arrange(self, slots: Slots, bias: Float[Tensor, "row 1 1 context"] | None) -> None:
+        """Say which rows share a trunk, and what is hidden from them."""
+        self.slots, self.bias = slots, bias
         self.group_keys = slots.by_group(self.trunk_keys)
         self.group_values = slots.by_group(self.trunk_values)
-        self.keys = self._moved(self.keys, self.trunk_keys, sources)
-        self.values = self._moved(self.values, self.trunk_values, sources)
+
+    def move(self, count: int, targets: Int[Tensor, " moving"], sources: Int[Tensor, " moving"]) -> None:
+        """Go on with `count` rows, of which some take what others have added so far."""
+        if self.keys is not None and self.values is not None:
+            self.keys = self._moved(self.keys, count, targets, sources)
+            self.values = self._moved(self.values, count, targets, sources)
 
     def _moved(
         self,
-        states: Float[Tensor, "held head room width"] | None,
-        trunk_states: Float[Tensor, "head trunk context width"],
-        sources: Int[Tensor, " slot"] | None,
+        states: Float[Tensor, "held head room width"],
+        count: int,
+        targets: Int[Tensor, " moving"],
+        sources: Int[Tensor, " moving"],
     ) -> Float[Tensor, "held_now head room width"]:
-        """The rows' own states where the slots want them; those that stay in their place are not touched."""
-        if states is None or sources is None:
-            n_heads, _, _, width = trunk_states.shape
-            return trunk_states.new_empty(self.slots.count, n_heads, self.room, width)
-        if len(sources) > len(states):
-            grown = states.new_empty(len(sources), *states.shape[1:])
-            grown[:, :, : self.length] = states[sources, :, : self.length]
-            return grown
-        moving = (sources != torch.arange(len(sources), device=sources.device)).nonzero()[:, 0]
-        states[moving, :, : self.length] = states[sources[moving], :, : self.length]
+        moving = states[:, :, : self.length].index_select(0, sources)
+        if count > len(states):
+            # half as many again, so that histories that part one by one are not copied each time
+            grown = states.new_empty(max(count, len(states) * 3 // 2), *states.shape[1:])
+            grown[: len(states), :, : self.length] = states[:, :, : self.length]
+            states = grown
+        states[:, :, : self.length].index_copy_(0, targets, moving)
         return states
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Write each row's new position; what is returned goes to the attention function, which has no use for it."""
-        assert self.keys is not None
-        assert self.values is not None
-        self.keys[: self.slots.count, :, self.length] = self.slots.from_rows(key_states[:, :, 0])
-        self.values[: self.slots.count, :, self.length] = self.slots.from_rows(value_states[:, :, 0])
+        if self.keys is None or self.values is None:
+            n_rows, n_heads, _, _ = key_states.shape
+            self.keys = key_states.new_empty(n_rows, n_heads, self.room, key_states.shape[3])
+            self.values = value_states.new_empty(n_rows, n_heads, self.room, value_states.shape[3])
+        self.keys[: len(key_states), :, self.length] = key_states[:, :, 0]
+        self.values[: len(value_states), :, self.length] = value_states[:, :, 0]
         self.length += 1
         return key_states, value_states
 
@@ -142,23 +143,28 @@ class _SharedLayer(CacheLayerMixin):
         """Attention of every row's one query over its part of the trunk and what the row has added."""
         assert self.keys is not None
         assert self.values is not None
-        n_slots, n_heads, context = self.slots.count, self.keys.shape[1], self.group_keys.shape[1]
-        per_group, per_row = (len(self.group_keys), -1), (n_slots * n_heads, -1)
-        own_keys = self.keys.flatten(0, 1)[: per_row[0], : self.length]
-        own_values = self.values.flatten(0, 1)[: per_row[0], : self.length]
-        queries = (self.slots.from_rows(query) * scale).reshape(n_slots, n_heads, -1, query.shape[2])
-        by_head = queries.transpose(0, 1).reshape(*per_group, query.shape[2])
-        of_trunk = (by_head @ self.group_keys.transpose(1, 2)).view(n_heads, n_slots, -1, context)
+        n_rows, n_heads, context = len(query), self.keys.shape[1], self.group_keys.shape[1]
+        own_keys = self.keys[:n_rows].flatten(0, 1)[:, : self.length]
+        own_values = self.values[:n_rows].flatten(0, 1)[:, : self.length]
+        queries = (query * scale).reshape(n_rows, n_heads, -1, query.shape[2])
+        of_trunk = self._with_groups(queries, self.group_keys.transpose(1, 2))
         if self.bias is not None:
-            of_trunk += self.bias
-        of_own = queries.view(*per_row, query.shape[2]) @ own_keys.transpose(1, 2)
-        scores = torch.cat([of_trunk.transpose(0, 1), of_own.view(n_slots, n_heads, -1, self.length)], dim=-1)
+            of_trunk = of_trunk + self.bias
+        of_own = queries.flatten(0, 1) @ own_keys.transpose(1, 2)
+        scores = torch.cat([of_trunk, of_own.unflatten(0, (n_rows, n_heads))], dim=-1)
         weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        mixed_trunk = weights[..., :context].transpose(0, 1).reshape(*per_group, context) @ self.group_values
-        mixed_own = weights[..., context:].view(*per_row, self.length) @ own_values
-        mixed = mixed_own.view(n_slots, n_heads, -1, mixed_own.shape[2])
-        mixed += mixed_trunk.view(n_heads, n_slots, -1, mixed_own.shape[2]).transpose(0, 1)
-        return self.slots.to_rows(mixed.flatten(1, 2))
+        mixed = (weights[..., context:].flatten(0, 1) @ own_values).unflatten(0, (n_rows, n_heads))
+        mixed += self._with_groups(weights[..., :context], self.group_values)
+        return mixed.flatten(1, 2)
+
+    def _with_groups(
+        self, left: Float[Tensor, "row head query inner"], right: Float[Tensor, "head_and_group inner outer"]
+    ) -> Float[Tensor, "row head query outer"]:
+        """Every row's product with the matrix of its group."""
+        _, n_heads, n_queries, inner = left.shape
+        by_slot = self.slots.from_rows(left.transpose(0, 1))
+        product = by_slot.reshape(len(right), -1, inner) @ right
+        return self.slots.to_rows(product.view(n_heads, -1, n_queries, right.shape[2])).transpose(0, 1)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing is left to do."""

@@ -37,13 +37,13 @@ class Slots:
         self.row_of_slot = torch.tensor(row_of_slot, device=device)
         self.slot_of_row = torch.tensor([slot_of_row[row] for row in range(len(trunk_of_row))], device=device)
 
-    def from_rows(self, states: Float[Tensor, "row head width"]) -> Float[Tensor, "slot head width"]:
+    def from_rows(self, states: Float[Tensor, "head row *rest"]) -> Float[Tensor, "head slot *rest"]:
         """The states of each slot's row."""
-        return states if self.is_plain else states.index_select(0, self.row_of_slot)
+        return states if self.is_plain else states.index_select(1, self.row_of_slot)
 
-    def to_rows(self, states: Float[Tensor, "slot head width"]) -> Float[Tensor, "row head width"]:
+    def to_rows(self, states: Float[Tensor, "head slot *rest"]) -> Float[Tensor, "head row *rest"]:
         """The states of each row's slot."""
-        return states if self.is_plain else states.index_select(0, self.slot_of_row)
+        return states if self.is_plain else states.index_select(1, self.slot_of_row)
 
     def by_group(
         self, states: Float[Tensor, "head trunk context width"]

@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from hydrometer.models.causal import warp_logprobs
@@ -14,12 +14,13 @@ from hydrometer.models.packing import packed_weights
 from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling.decoding import start_rows_of
 from hydrometer.sampling.drawing import draw_tokens
+from hydrometer.sampling.histories import Histories
 from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, numbers, room, settled
 from hydrometer.sampling.rows import Rows, StartRows
 from hydrometer.sampling.shared_prefix import SharedPrefixRows
 
 _BATCH_BYTES = 1 << 30
-_MAX_BATCH = 256
+_MAX_BATCH = 1024
 _TOKENS_WORTH_PACKING = 12
 """Decoding steps that repay the copies of the weights."""
 _STEPS_BETWEEN_LOOKS = 8
@@ -110,36 +111,38 @@ class _Batch:
 
     @torch.inference_mode()
     def run(self) -> list[Continuation]:
-        """Draw until every row has ended or is full; rows that are done ride along until a quarter of them are."""
-        decoded = self.start_rows(self.model, [context[:-1] for context in self.contexts], len(self.token_ids))
+        """Draw until every row has ended or is full."""
+        histories = Histories(self.contexts, self.model.device)
+        decoded = self.start_rows(self.model, [context[:-1] for context in histories.contexts], len(self.token_ids))
         with decoded.installed():
-            self._draw(decoded)
+            self._draw(decoded, histories)
         return self._continuations()
 
-    def _draw(self, decoded: Rows) -> None:
+    def _draw(self, decoded: Rows, histories: Histories) -> None:
         device = self.model.device
         limits = torch.from_numpy(self.limits).to(device)
         steps_with_a_limit = set(self.limits.tolist())
-        inputs = torch.tensor([context[-1] for context in self.contexts], device=device)
+        inputs = torch.tensor([context[-1] for context in histories.contexts], device=device)
         rows = torch.arange(len(self.contexts), device=device)
         is_open = torch.ones_like(rows, dtype=torch.bool)
         for step in range(len(self.token_ids)):
             logits = self._warped(decoded.step(inputs)[:, : self.model.vocab_size])
-            inputs, drawn_logprobs = draw_tokens(logits, self.uniforms[step].index_select(0, rows))
-            self.token_ids[step].index_copy_(0, rows, inputs)
+            drawn, drawn_logprobs = draw_tokens(logits, histories.of_row, self.uniforms[step].index_select(0, rows))
+            self.token_ids[step].index_copy_(0, rows, drawn)
             self.logprobs[step].index_copy_(0, rows, drawn_logprobs.float())
-            is_open &= ~self.is_end[inputs]
+            is_open &= ~self.is_end[drawn]
             if step + 1 in steps_with_a_limit:
                 is_open &= limits[rows] > step + 1
-            if device.type != "cpu" and (step + 1) % _STEPS_BETWEEN_LOOKS:
-                continue
-            n_open = int(is_open.sum())
-            if n_open == 0:
-                break
-            if n_open <= len(rows) * 3 // 4:
-                kept = _with_holes_filled(is_open, n_open)
-                decoded.keep(kept)
-                rows, inputs, is_open = rows[kept], inputs[kept], is_open[kept]
+            if device.type == "cpu" or (step + 1) % _STEPS_BETWEEN_LOOKS == 0:
+                if not is_open.all():
+                    histories.leave(is_open)
+                    rows, drawn, is_open = rows[is_open], drawn[is_open], is_open[is_open]
+                if not len(rows):
+                    break
+                kept = histories.part(drawn)
+                if kept is not None:
+                    decoded.keep(kept)
+            inputs = histories.spread(drawn)
 
     def _warped(self, logits: Float[Tensor, "row vocab"]) -> Float[Tensor, "row vocab"]:
         """The log-probabilities that are drawn from, up to a constant of each row."""
@@ -157,10 +160,3 @@ class _Batch:
         ended = (first_end < self.limits).tolist()
         columns = zip(self.token_ids.T.tolist(), self.logprobs.T.tolist(), lengths, ended, strict=True)
         return [Continuation(tuple(ids[:n]), tuple(logprobs[:n]), is_end) for ids, logprobs, n, is_end in columns]
-
-
-def _with_holes_filled(is_open: Bool[Tensor, " row"], n_open: int) -> Int[Tensor, " kept"]:
-    """The open rows, those at the end in the places of closed ones before it, so that few rows move."""
-    kept = torch.arange(n_open, device=is_open.device)
-    kept[~is_open[:n_open]] = n_open + is_open[n_open:].nonzero()[:, 0]
-    return kept

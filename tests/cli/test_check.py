@@ -62,8 +62,8 @@ def drop_ends(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def hidden_top_k(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut(logits: torch.Tensor, numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return draw_tokens(logits.masked_fill(logits < logits.topk(2).values[:, -1:], -torch.inf), numbers)
+    def cut(logits: torch.Tensor, *rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return draw_tokens(logits.masked_fill(logits < logits.topk(2).values[:, -1:], -torch.inf), *rows)
 
     monkeypatch.setattr(transformers_sampler, "draw_tokens", cut)
 

@@ -46,7 +46,7 @@ def test_a_trunk_is_computed_once_for_all_nodes_of_a_path():
     # the last prefix token is fed with the row's own step, so the longest context that is cached lacks it
     assert prefills == [len(PROMPT) + len(PATH) - 1]
     assert len(calls) - len(prefills) <= 8
-    assert max(rows for rows, _ in calls) == len(requests)
+    assert next(rows for rows, tokens in calls if tokens == 1) == 7, "one row for each node"
 
 
 def test_branches_off_a_path_pay_for_their_own_last_tokens_only_and_prompts_for_what_they_do_not_share():
@@ -66,15 +66,26 @@ def test_branches_off_a_path_pay_for_their_own_last_tokens_only_and_prompts_for_
     assert [call for call in calls if call[1] > 1] == [(1, 16)]
 
 
-def test_rows_that_ended_leave_the_batch():
-    model = new_model(vocab=8, spread=0.6)
-    requests = [SampleRequest((4, 2, 7), (), seed) for seed in range(64)]
+@pytest.mark.parametrize("spread", [0.6, 2.5])
+def test_rows_are_computed_once_while_they_agree_and_leave_when_they_have_ended(spread: float):
+    model = new_model(vocab=8, spread=spread)
+    requests = [SampleRequest((4, 2, 7), (3,) * (seed % 2), seed) for seed in range(64)]
     sampler = new_sampler(model, 40)
     with counted_calls(model) as calls:
         drawn = sampler.sample(requests)
-    computed = sum(rows for rows, tokens in calls if tokens == 1)
-    used = sum(len(continuation.token_ids) for continuation in drawn)
-    assert used <= computed <= 1.34 * used, "at least three rows in four are open"
+    computed = [rows for rows, tokens in calls if tokens == 1]
+    histories = [
+        {
+            (*request.prefix_ids, -1, *continuation.token_ids[:step])
+            for request, continuation in zip(requests, drawn, strict=True)
+            if len(continuation.token_ids) > step
+        }
+        for step in range(len(computed))
+    ]
+    distinct = [len(step) for step in histories]
+    assert computed[0] == 2
+    assert all(needed <= rows < needed * 4 / 3 for needed, rows in zip(distinct, computed, strict=True))
+    assert sum(distinct) < 0.9 * sum(len(continuation.token_ids) for continuation in drawn)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 5])
@@ -99,7 +110,7 @@ def test_the_chosen_batch_fits_the_memory_it_is_given(monkeypatch: pytest.Monkey
         monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", 10 * bytes_per_token + rows * bytes_per_row)
         with counted_calls(model) as calls:
             sampler.sample(requests)
-        assert max(n for n, _ in calls) == rows
+        assert sum(tokens > 1 for _, tokens in calls) == 6 / rows, "one batch, one prefill"
     monkeypatch.setattr(transformers_sampler, "_BATCH_BYTES", 1)
     assert len(TransformersSampler(model, SamplingSettings(5)).sample(requests)) == 6
 

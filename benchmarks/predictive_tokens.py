@@ -93,6 +93,7 @@ def token_answers(out: Path) -> Iterator[dict[str, Any]]:
                 if not (after / DONE).exists():
                     continue
                 trained, taken = (1.0, 1.0) if RULES[rule] == "all" else _mean_shares(folder)
+                trained *= SHORT / TRAINING["steps"] if rule == "all_short" else 1.0
                 shares = [question_shares(read_table(one / "evaluation.parquet")) for one in (before, after)]
                 for question, (start, end) in enumerate(zip(*shares, strict=True)):
                     row = {"teacher": teacher, "rule": rule, "seed": seed, "question": question}

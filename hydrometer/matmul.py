@@ -3,8 +3,13 @@
 torch hands float32 products to oneDNN once they are allowed to round to bfloat16. What oneDNN makes of the permission
 depends on the processor: without instructions for it, products stay in float32. So one product is compared with float64
 first; where it has been rounded, or where oneDNN is not there, nothing is changed.
+
+oneDNN compiles a product anew for every shape, and batches of texts have ever new ones. Torch keeps the last 1,024 of
+them in each of two caches, half a MiB and more apiece, so that a process that goes on training and sampling would grow
+by more than a GiB. Here they are kept until there are `_KEPT`, unless the environment says otherwise.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+_KEPT = 256
+"""Compiled products: several passes' worth. Compiling one takes less than a millisecond."""
+for _name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
+    os.environ.setdefault(_name, str(_KEPT))  # both are read at the first product
 
 _ROUNDING = 3e-6
 """Relative error that sums in float32 stay below (4e-7 here); bfloat16 is at 3e-3."""

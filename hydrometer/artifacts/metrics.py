@@ -139,6 +139,7 @@ METRICS: Mapping[str, Metric] = MappingProxyType(
         "learning_rate": Metric("1", None, "Of the step.", OURS),
         "taught_share": Metric("share", "up", "Share of the responses that some teacher could score.", OURS),
         "weighted_share": Metric("share", None, "Mean weight of a response token under --weights.", OURS),
+        "rule_share": Metric("share", None, "The same of RULE before RULE@SHARE takes a random part.", OURS),
         "advice_matched_share": Metric(
             "share",
             None,

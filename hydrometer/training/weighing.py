@@ -200,7 +200,8 @@ def _thin(weigh: WeighStep, share: float) -> WeighStep:
         drawn = np.sort(np.concatenate(lots))[: round(share * sum(map(len, lots)))]
         last = min(drawn[-1], 1.0) if len(drawn) else -1.0
         kept = [np.where(lot <= last, weights, 0.0) for lot, weights in zip(lots, whole.weights, strict=True)]
-        return whole._replace(weights=kept, metrics=whole.metrics | _told(kept).metrics)
+        before = {"rule_share": whole.metrics["weighted_share"]}
+        return whole._replace(weights=kept, metrics=whole.metrics | before | _told(kept).metrics)
 
     return thinned
 

@@ -61,7 +61,7 @@ def test_the_options_are_options(tmp_path: Path) -> None:
 
 def test_rules_for_tokens_are_rules() -> None:
     for rule, weights in RULES.items():
-        if rule != ADVISED:
+        if rule not in ADVISED:
             build_weigher(weights)
 
 
@@ -150,6 +150,12 @@ def test_gains_are_paired_by_question_over_the_seeds_that_all_cells_have(gathere
     assert gain.estimate.low < 0.25
 
 
+def test_a_cell_is_the_run_on_all_tokens(gathered: Path) -> None:
+    tokens = read_results(gathered)["tokens"]
+    runs = tokens.group_by("teacher", "rule", "seed").agg(pl.col("after", "rule_share").mean()).sort("seed")
+    assert runs.rows() == [("expert", "all", 0, 0.75, 1.0), ("expert", "all", 1, 1.0, 1.0)]
+
+
 def test_scores_are_named_by_who_continued(gathered: Path) -> None:
     scores = read_results(gathered)["scores"]
     assert set(score_names(scores)) == {"path_advantage, teacher", "pooled_cosine, student", "reverse_kl"}
@@ -186,15 +192,16 @@ def test_tokens_are_compared_with_as_many_at_random() -> None:
             "before": 0.5,
             "after": after + 0.1 * (question % 2),
             "trained_share": 0.25,
+            "rule_share": 0.4,
         }
         for rule, after in (("random", 0.6), ("incorrect", 0.8))
         for question in range(QUESTIONS)
     ]
     table = describe_tokens(pl.DataFrame(rows)).splitlines()
-    assert table[2].startswith("| `expert` | advised | 0 |")
-    assert "| `expert` | random | 1 | 25 % | +15.0 points" in table[3]
-    assert "| `expert` | incorrect | 1 | 25 % | +35.0 points" in table[5]
-    assert "+20.0 points [+20.0, +20.0]" in table[5]
+    assert "| `expert` | random | 1 | 40 % | 25 % | +15.0 points" in table[2]
+    assert "| `expert` | incorrect | 1 | 40 % | 25 % | +35.0 points" in table[4]
+    assert "+20.0 points [+20.0, +20.0]" in table[4]
+    assert table[8].startswith("| `expert` | advised | 0 |")
 
 
 def test_a_document_is_filled_at_its_places() -> None:

@@ -188,7 +188,7 @@ def test_every_name_is_in_the_table_and_every_entry_is_whole() -> None:
     for name in found:
         assert find_metric(name).meaning
     of_the_loop = {"loss", "gradient_norm", "learning_rate", "gap_recovery"}
-    of_the_loop |= {"taught_share", "weighted_share", "advice_matched_share"}
+    of_the_loop |= {"taught_share", "weighted_share", "rule_share", "advice_matched_share"}
     made_here = {name for name in METRICS if "*" not in name} - of_the_loop
     assert made_here == {name for name in found if "_bin_" not in name}
     for metric in METRICS.values():

@@ -162,6 +162,7 @@ def test_rules_are_thinned_to_one_number_of_tokens() -> None:
     found = build_weigher("incorrect@0.3").weigh(rollouts, None)
     assert [weights.sum() for weights in found.weights] == [0.0, 3.0]
     assert found.metrics["weighted_share"] == pytest.approx(0.3)
+    assert found.metrics["rule_share"] == pytest.approx(0.5)
     assert all((mine <= theirs).all() for mine, theirs in zip(found.weights, whole.weights, strict=True))
     again = build_weigher("incorrect@0.3").weigh(rollouts, None)
     np.testing.assert_array_equal(found.weights[1], again.weights[1])

@@ -56,6 +56,7 @@ def summarise(
     epsilon: float = EPSILON,
     by_outcomes: bool = False,
     needed: float = RECOMMEND_AT,
+    teacher_decided_after: int | None = None,
     warnings: Sequence[str] = (),
     seed: int = 0,
     studies: Sequence[Study] | None = None,
@@ -79,6 +80,7 @@ def summarise(
         by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
         needed: level of a recommendation and of intervals over questions; higher where the run has looked before (see
             `looks`).
+        teacher_decided_after: questions after which earlier looks found the teacher decided, where they did.
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
         studies: from `build_studies` on these tables, where the caller has a use for them too.
@@ -110,7 +112,7 @@ def summarise(
         else:
             notes += [LITTLE_MEASURED.format(arm=arm) for arm in _barely_measured(study, shares)]
     primary = next(iter(rankings), None)
-    summary |= _verdict(rankings[primary], primary, epsilon, cost) if primary else _NO_VERDICT
+    summary |= _verdict(rankings[primary], primary, epsilon, cost, teacher_decided_after) if primary else _NO_VERDICT
     return summary | {
         "ranked_by": "outcomes" if by_outcomes else "branches",
         "analyses": analyses | {"questions": questions.height, "epsilon": epsilon, "confidence": needed},
@@ -139,7 +141,9 @@ def _ranking_entry(line: Ranked, ranking: str) -> dict[str, Any]:
     }
 
 
-def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int | float]) -> dict[str, Any]:
+def _verdict(
+    ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int | float], decided_after: int | None
+) -> dict[str, Any]:
     """The recommendation, or what it would cost to be able to give one; always with a sentence."""
     spent = int(cost.get("generated_tokens", 0))
     leading = _leading_teacher(ranking, name, spent)
@@ -152,7 +156,7 @@ def _verdict(ranking: Ranking, name: str, epsilon: float, cost: Mapping[str, int
         return {"recommendation": chosen, "leading_teacher": leading, "more_tokens": None, "verdict": sentence}
     more = ranking.more_tokens(spent)
     if leading is not None and leading["is_decided"]:
-        sentence = teacher_sentence(ranking, epsilon, _who_continues(leading["continuation"]), more)
+        sentence = teacher_sentence(ranking, epsilon, _who_continues(leading["continuation"]), more, decided_after)
     else:
         sentence = undecided_sentence(ranking, epsilon, more, ranking.more_tokens_for_teacher(spent))
     return {"recommendation": None, "leading_teacher": leading, "more_tokens": more, "verdict": sentence}

@@ -63,7 +63,15 @@ def recommendation_sentence(line: Ranked, ranking: Ranking, epsilon: float, cont
     )
 
 
-def teacher_sentence(ranking: Ranking, epsilon: float, continuation: str, more_tokens: int | None) -> str:
+def teacher_decided(after: int | None) -> str:
+    """That the teacher is decided and its objective is not; `after` so many questions, where the run looked before."""
+    when = "" if after is None else f" after {after} questions"
+    return f"teacher decided{when}, objective still open"
+
+
+def teacher_sentence(
+    ranking: Ranking, epsilon: float, continuation: str, more_tokens: int | None, decided_after: int | None
+) -> str:
     """That the teacher is decided, of which its objectives, and what those would cost to tell apart."""
     best = ranking.lines[0]
     assert best.arm is not None
@@ -72,7 +80,7 @@ def teacher_sentence(ranking: Ranking, epsilon: float, continuation: str, more_t
     if len(objectives) > 1:
         untold = f"{list_names(objectives)} are not told apart: take {'either' if len(objectives) == 2 else 'any'}"
     return (
-        f"The teacher is decided, its objective is not: the best arm of {best.arm.teacher} is within {epsilon:g} of "
+        f"{teacher_decided(decided_after).capitalize()}: the best arm of {best.arm.teacher} is within {epsilon:g} of "
         f"the best pooled cosine with probability {ranking.p_teacher:.2f}, {_where(ranking)}. Of its objectives "
         f"{untold}. At today's scores it would take {_price(more_tokens)} more generated tokens to tell. "
         f"{_limit(continuation)}"

@@ -9,7 +9,8 @@ that is to choose goes through all steps with a group of questions at a time, an
 Every step that costs model time is a journalled round (`rounds`); everything else is recomputed from those.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -25,6 +26,7 @@ from hydrometer.diagnosis.pilot import QuestionSource
 from hydrometer.diagnosis.rewards import score_rewards
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState, open_question
+from hydrometer.errors import RunFolderError
 from hydrometer.runs.drawing import draw_in_rounds
 from hydrometer.runs.progress import Progress
 from hydrometer.runs.rounds import Record, Rounds
@@ -52,10 +54,11 @@ def measure(instruments: Instruments, rounds: Rounds, progress: Progress) -> Mea
         _measure_questions(instruments, rounds, progress, found, states)
         if len(looks.questions) > 1:
             ranking = rank_so_far(instruments, found.states, looks.needed)
-            found.looks.append(build_look(ranking, len(found.states), rounds.cost))
-            progress.note(str(found.looks[-1]))
-            progress.answer(build_answer(ranking, len(found.states), rounds.cost))
-            if found.looks[-1].is_decided:
+            look = build_look(ranking, len(found.states), rounds.cost, found.looks)
+            found.looks.append(look)
+            progress.note(str(look))
+            progress.answer(build_answer(ranking, len(found.states), rounds.cost, look.teacher_decided_after))
+            if look.is_decided:
                 break
         if found.is_budget_spent:
             break
@@ -123,11 +126,26 @@ def _score_paths(instruments: Instruments, rounds: Rounds, progress: Progress, s
         key = [state.question.question_id, [path.rollout_id for path in paths], state.scored_teachers]
         record = rounds.run("score", key, lambda state=state, paths=paths: _score(instruments, state, paths))
         for path, arrays in zip(paths, record["arrays"], strict=True):
-            state.scores[path.rollout_id] = PathScores(**decode_arrays(arrays))
+            state.scores[path.rollout_id] = _read_scores(decode_arrays(arrays))
             _choose_nodes(instruments, state, path)
         if instruments.ranks_by_outcomes and not state.frozen:
             _choose_for_length(instruments, state)
         progress.advance(len(paths))
+
+
+def _read_scores(arrays: Mapping[str, np.ndarray]) -> PathScores:
+    """The scores in a journal.
+
+    Raises:
+        RunFolderError: another version wrote them, which recorded other quantities.
+    """
+    recorded = {field.name for field in fields(PathScores)}
+    if differing := sorted(recorded ^ arrays.keys()):
+        raise RunFolderError(
+            "The version of hydrometer that began this run recorded other scores than this one "
+            f"({', '.join(differing)}): go on with that version, or start again in a new folder."
+        )
+    return PathScores(**arrays)
 
 
 def _choose_nodes(instruments: Instruments, state: QuestionState, path: Rollout) -> None:

@@ -14,13 +14,14 @@ from hydrometer.alignment.looks import look_schedule, needed_probability
 from hydrometer.alignment.outcomes import ScoredPaths
 from hydrometer.alignment.separation import RECOMMEND_AT
 from hydrometer.alignment.study import build_study
-from hydrometer.alignment.wording import name_of
+from hydrometer.alignment.wording import name_of, teacher_decided
 from hydrometer.diagnosis.measurement import Look
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.diagnosis.tables import build_measured, count_base
 from hydrometer.runs.progress import Answer, Standing
 from hydrometer.runs.rounds import Cost
+from hydrometer.types import NO_TEACHER
 
 
 class LookPlan(NamedTuple):
@@ -55,9 +56,10 @@ def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], neede
     return next(iter(rankings.values()))
 
 
-def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
-    """What a look at this ranking says."""
+def build_look(ranking: Ranking, n_questions: int, cost: Cost, before: Sequence[Look]) -> Look:
+    """What a look at this ranking says; `before` are the looks of the run so far."""
     leader = ranking.lines[0]
+    teacher = NO_TEACHER if leader.arm is None else leader.arm.teacher
     return Look(
         questions=n_questions,
         generated_tokens=cost.generated_tokens,
@@ -66,23 +68,38 @@ def build_look(ranking: Ranking, n_questions: int, cost: Cost) -> Look:
         probability=_known(leader.p_within_epsilon),
         needed=ranking.needed,
         is_decided=ranking.recommended is not None,
+        teacher=teacher,
+        teacher_decided_after=_decided_after(teacher, n_questions, before) if ranking.is_teacher_decided else None,
         more_tokens=ranking.more_tokens(cost.generated_tokens),
         question_share=_known(ranking.question_share),
     )
 
 
-def build_answer(ranking: Ranking, n_questions: int, cost: Cost) -> Answer:
-    """The ranking for somebody who watches, and what it would take to be sure of it."""
+def _decided_after(teacher: str, n_questions: int, before: Sequence[Look]) -> int:
+    """Questions at the first of the looks without a break that found this teacher decided."""
+    last = before[-1] if before else None
+    if last is None or last.teacher != teacher or last.teacher_decided_after is None:
+        return n_questions
+    return last.teacher_decided_after
+
+
+def build_answer(ranking: Ranking, n_questions: int, cost: Cost, decided_after: int | None = None) -> Answer:
+    """The ranking for somebody who watches, and what it would take to be sure of it.
+
+    Args:
+        ranking: of the questions so far.
+        n_questions: so many.
+        cost: of the run so far.
+        decided_after: questions after which a look found the teacher decided.
+    """
     more = ranking.more_tokens(cost.generated_tokens)
     if ranking.recommended is not None:
         outlook = "decided"
-    elif ranking.is_teacher_decided:
-        outlook = "the teacher is decided, its objective is not"
-    elif more is None:
-        outlook = "not separated yet"
     else:
-        minutes = more / max(cost.generated_tokens, 1) * cost.wall_s / 60.0
-        outlook = f"not separated yet; about {more:,} more tokens ({minutes:.0f} min) would do at these scores"
+        outlook = teacher_decided(decided_after) if ranking.is_teacher_decided else "not separated yet"
+        if more is not None:
+            minutes = more / max(cost.generated_tokens, 1) * cost.wall_s / 60.0
+            outlook += f"; about {more:,} more tokens ({minutes:.0f} min) would do at these scores"
     lines = [
         Standing(
             name_of(line),

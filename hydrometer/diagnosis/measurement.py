@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hydrometer.alignment.wording import where_to_spend
+from hydrometer.alignment.wording import teacher_decided, where_to_spend
 from hydrometer.diagnosis.given.states import Disagreement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.types import VerifierFailure
@@ -24,6 +24,11 @@ class Look(NamedTuple):
     needed: float
     """Level of a recommendation at this look."""
     is_decided: bool
+    teacher: str
+    """The leader's."""
+    teacher_decided_after: int | None
+    """Questions of the first of the looks without a break, this one the last, at which this teacher was told apart from
+    all others; None where it is not."""
     more_tokens: int | None
     """Expected to be enough at today's scores; None where that is unknown."""
     question_share: float | None
@@ -38,13 +43,15 @@ class Look(NamedTuple):
         if self.probability is None:
             return f"{place}: no probability can be given yet."
         score = "" if self.score is None else f" with pooled cosine {self.score:+.3f}"
-        verdict = f"{place}: {self.leader} leads{score}, near the best with probability {self.probability:.3f}"
+        verdict = f"{self.leader} leads{score}, near the best with probability {self.probability:.3f}"
         if self.is_decided:
-            return f"{verdict}: decided ({self.needed:.3f} was needed)."
+            return f"{place}: {verdict}: decided ({self.needed:.3f} was needed)."
         price = "an unknown number of" if self.more_tokens is None else f"about {self.more_tokens:,}"
         need = f"{self.needed:.3f} is needed" if self.probability < self.needed else "not told apart from every other"
         spending = where_to_spend(math.nan if self.question_share is None else self.question_share)
-        return f"{verdict} ({need}; {price} more tokens would do at today's scores).{spending}"
+        if self.teacher_decided_after is not None:
+            verdict = f"{teacher_decided(self.teacher_decided_after)}; {verdict}"
+        return f"{place}: {verdict} ({need}; {price} more tokens would do at today's scores).{spending}"
 
 
 @dataclass(slots=True)

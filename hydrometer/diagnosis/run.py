@@ -130,7 +130,7 @@ def run_diagnosis(
         stages = {"check": Cost(wall_s=time.monotonic() - began)}
         rounds = Rounds(folder.journal, progress, stages=stages, score_cache=instruments.score_cache)
         begun = rounds.run("start", [], lambda: {"identity": identity})["identity"]
-        check_same_run(begun, identity, out, _MAY_CHANGE)
+        check_same_run(begun, identity, out, type(config), _MAY_CHANGE)
         described = {**identity, "preflight": checked}
         _write_run(folder, described, "running", rounds.cost)
         try:
@@ -177,6 +177,7 @@ def _write_results(
         epsilon=instruments.config.epsilon,
         by_outcomes=instruments.ranks_by_outcomes,
         needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
+        teacher_decided_after=found.looks[-1].teacher_decided_after if found.looks else None,
         warnings=[*_warnings(instruments, found, eligible_nodes), *explain_faults(values)],
         seed=instruments.config.seed,
         studies=studies,

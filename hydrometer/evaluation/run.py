@@ -150,7 +150,7 @@ def run_evaluation(examination: Examination, out: Path | None, *, resume: bool, 
         rounds = Rounds(None if folder is None else folder.journal, progress)
         if folder is not None:
             recorded = rounds.run("start", [], lambda: {"identity": identity})["identity"]
-            check_same_run(recorded, identity, folder.path)
+            check_same_run(recorded, identity, folder.path, type(examination.config))
         _write_run(folder, identity, "running", rounds.cost)
         try:
             responses = _ask_all(examination, rounds, progress)

@@ -149,7 +149,8 @@ def run_probe(bench: Bench, out: Path | None, *, resume: bool, progress: Progres
         journal = None if folder is None else folder.journal
         rounds = Rounds(journal, progress, score_cache=bench.score_cache)
         if folder is not None:
-            check_same_run(rounds.run("start", [], lambda: {"identity": identity})["identity"], identity, folder.path)
+            recorded = rounds.run("start", [], lambda: {"identity": identity})["identity"]
+            check_same_run(recorded, identity, folder.path, type(config))
         with _told(folder, identity, rounds.cost):
             if bench.available < config.questions:
                 progress.note(f"{bench.task.name} has {bench.available} questions in the split '{config.split}'.")

@@ -87,7 +87,7 @@ def looks_figure(summary: Mapping[str, Any]) -> Figure | None:
         title="Looks at the ranking while the run went on",
         note="Probability that the leader is within epsilon of the best arm, after so many questions. The run stops "
         "at the first look where it reaches what is needed (more than 0.95, because every look is a chance to err) and "
-        "every other arm is told apart from the leader or known to be as good.",
+        f"every other arm is told apart from the leader or known to be as good.{_still_open(looks[-1])}",
         chart={
             "kind": "lines",
             "x": "questions",
@@ -101,8 +101,17 @@ def looks_figure(summary: Mapping[str, Any]) -> Figure | None:
     )
 
 
+def _still_open(last: Mapping[str, Any]) -> str:
+    """What the run went on for where only the objective was open; empty where it was something else."""
+    if last["is_decided"] or last.get("teacher_decided_after") is None:
+        return ""
+    return f" Here the teacher was decided after {last['teacher_decided_after']} questions, its objective never was."
+
+
 def _look_hover(look: Mapping[str, Any]) -> str:
     verdict = "decided" if look["is_decided"] else "not decided"
+    if not look["is_decided"] and look.get("teacher_decided_after") is not None:
+        verdict = f"teacher decided after {look['teacher_decided_after']} questions, objective still open"
     lines = [
         f"After {look['questions']} questions, {look['generated_tokens']:,} tokens: {verdict}",
         f"in front: {look['leader']}, score {format_unit(look['score'], 'cosine')}",

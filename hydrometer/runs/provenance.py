@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from hydrometer.artifacts.model_identity import is_same_model
 from hydrometer.errors import RunFolderError
 from hydrometer.models import CausalModel
@@ -42,9 +44,22 @@ def describe_versions() -> dict[str, str]:
 
 
 def check_same_run(
-    recorded: Mapping[str, Any], identity: Mapping[str, Any], path: Path, may_change: frozenset[str] = RUNTIME_FIELDS
+    recorded: Mapping[str, Any],
+    identity: Mapping[str, Any],
+    path: Path,
+    options: type[BaseModel],
+    may_change: frozenset[str] = RUNTIME_FIELDS,
 ) -> None:
-    """Refuse to resume a run that was made from something else; `may_change` are options that may differ.
+    """Refuse to resume a run that was made from something else.
+
+    An option that the version of the recorded run did not have yet counts as left at its default there.
+
+    Args:
+        recorded: identity in the run folder.
+        identity: of the run that is asked for.
+        path: of the run folder.
+        options: the config's class, for its defaults.
+        may_change: options that may differ.
 
     Raises:
         RunFolderError: another schema, config, task or model; the differing entries are listed.
@@ -53,7 +68,8 @@ def check_same_run(
     if recorded.get("schema_version") != identity["schema_version"] or recorded.get("kind") != identity["kind"]:
         found = f"{recorded.get('kind')} of schema {recorded.get('schema_version')}"
         differing.append(f"  run folder: {found}, now {identity['kind']} of schema {identity['schema_version']}")
-    before, now = recorded.get("config", {}), identity["config"]
+    known, now = recorded.get("config", {}), identity["config"]
+    before = options.model_construct().model_dump(mode="json") | known
     for name in sorted({*before, *now} - may_change):
         if before.get(name) != now.get(name):
             differing.append(f"  {name}: was {before.get(name)!r}, now {now.get(name)!r}")
@@ -63,7 +79,8 @@ def check_same_run(
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
     shown, shows = recorded.get("prompts", {}), identity["prompts"]
     for name in sorted(shows):
-        if shown.get(name) != shows[name] and not any(line.startswith(f"  {name}:") for line in differing):
+        is_comparable = name in shown or name in known
+        if is_comparable and shown.get(name) != shows[name] and not any(f"  {name}:" in line for line in differing):
             differing.append(f"  {name}: its text has changed")
     for entry in ("teachers", "objectives"):
         old = recorded.get(entry, {})

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from hydrometer.errors import VerifierError
 from hydrometer.tasks.verifiers import check_verifier_name
 from hydrometer.tasks.verifiers.marks import WRONG
-from hydrometer.tasks.wire import Pairs, decode_reply, encode_batch
+from hydrometer.tasks.wire import FIXED_ORDER, Pairs, decode_reply, encode_batch
 from hydrometer.tasks.worker import READY
 from hydrometer.types import Grades, Question, VerifierFailure
 
@@ -63,7 +63,7 @@ class _Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C is for the run; what the verifier starts is ended with it
-            env=os.environ | {"PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            env=os.environ | FIXED_ORDER | {"OMP_NUM_THREADS": "1"},
         )
         self.stop = weakref.finalize(self, _stop, self._process)
 

@@ -1,4 +1,4 @@
-"""What passes between a run and its verifier process: one JSON line per batch, one JSON line per graded response.
+"""What passes between a run and its processes: one JSON line per batch, per graded response, per split of a task.
 
 Lone surrogates survive as JSON escapes. A question is sent once per batch, however many responses it has.
 """
@@ -10,6 +10,8 @@ from typing import Any
 from hydrometer.types import Grades, Message, Question, Score, VerifierFailure
 
 Pairs = Sequence[tuple[Question, str]]
+FIXED_ORDER = {"PYTHONHASHSEED": "0"}
+"""Environment in which sets have the same order in every process."""
 
 
 def encode_batch(pairs: Pairs) -> bytes:
@@ -20,7 +22,7 @@ def encode_batch(pairs: Pairs) -> bytes:
     for question, response in pairs:
         if id(question) not in numbers:
             numbers[id(question)] = len(questions)
-            questions.append({name: getattr(question, name) for name in Question.__slots__})
+            questions.append(_fields_of(question))
         items.append([numbers[id(question)], response])
     return json.dumps({"questions": questions, "items": items}, separators=(",", ":")).encode() + b"\n"
 
@@ -28,11 +30,26 @@ def encode_batch(pairs: Pairs) -> bytes:
 def decode_batch(line: bytes) -> list[tuple[Question, str]]:
     """The inverse of `encode_batch`."""
     batch = json.loads(line)
-    questions = [
-        Question(**{**fields, "prompt": tuple(Message(*turn) for turn in fields["prompt"])})
-        for fields in batch["questions"]
-    ]
+    questions = [_question_from(fields) for fields in batch["questions"]]
     return [(questions[number], response) for number, response in batch["items"]]
+
+
+def encode_questions(questions: Sequence[Question]) -> bytes:
+    """The questions of a split as one line."""
+    return json.dumps([_fields_of(question) for question in questions], separators=(",", ":")).encode() + b"\n"
+
+
+def decode_questions(line: bytes) -> tuple[Question, ...]:
+    """The inverse of `encode_questions`."""
+    return tuple(_question_from(fields) for fields in json.loads(line))
+
+
+def _fields_of(question: Question) -> dict[str, Any]:
+    return {name: getattr(question, name) for name in Question.__slots__}
+
+
+def _question_from(fields: dict[str, Any]) -> Question:
+    return Question(**{**fields, "prompt": tuple(Message(*turn) for turn in fields["prompt"])})
 
 
 def encode_reply(reply: Grades | VerifierFailure) -> bytes:

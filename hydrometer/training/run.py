@@ -101,7 +101,7 @@ def run_training(shop: Workshop, out: Path, *, resume: bool, progress: Progress,
         checked = check_before_training(shop, out, resume=resume, progress=progress) if check else None
     with open_run_folder(out, resume=resume) as folder, terminable(), torch_threads(config.threads):
         if folder.journal.records:
-            check_same_run(folder.journal.records[0]["identity"], identity, out, _may_change(config))
+            check_same_run(folder.journal.records[0]["identity"], identity, out, type(config), _may_change(config))
         else:
             folder.journal.append({"identity": identity})
         identity = {**identity, "preflight": checked}

@@ -103,7 +103,8 @@ def test_equal_teachers_are_not_separated_and_the_price_is_named(make_tables):
 
 
 def test_a_teacher_is_decided_where_only_its_objective_is_not(make_tables):
-    summary = summary_of(make_tables(questions=8, visits=30, gains=(2.0, -2.0), noise=0.3, seed=1), epsilon=0.0001)
+    tables = make_tables(questions=8, visits=30, gains=(2.0, -2.0), noise=0.3, seed=1)
+    summary = summary_of(tables, epsilon=0.0001)
     front = [(line["teacher"], line["objective"]) for line in summary["ranking"][:2]]
     assert {teacher for teacher, _ in front} == {"sage"}
     leading = summary["leading_teacher"]
@@ -111,8 +112,10 @@ def test_a_teacher_is_decided_where_only_its_objective_is_not(make_tables):
     assert (leading["teacher"], leading["objectives"]) == ("sage", [objective for _, objective in front])
     assert leading["probability"] >= 0.95 > max(line["p_within_epsilon"] for line in summary["ranking"])
     assert leading["more_tokens"] is None and summary["more_tokens"] > 0
-    assert "The teacher is decided, its objective is not: the best arm of sage" in summary["verdict"]
+    assert "Teacher decided, objective still open: the best arm of sage" in summary["verdict"]
     assert f"{summary['more_tokens']:,} more generated tokens" in summary["verdict"]
+    looked = summary_of(tables, epsilon=0.0001, teacher_decided_after=5)
+    assert looked["verdict"].startswith("Teacher decided after 5 questions, objective still open: the best arm of sage")
 
 
 def test_an_open_teacher_has_its_own_price(make_tables):

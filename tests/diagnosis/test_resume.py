@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ from scripted_worlds import TINY, TOKENS, LetterTask, build_planted, leave_plain
 import hydrometer.diagnosis.branching as branching
 import hydrometer.diagnosis.corridor as corridor
 import hydrometer.runs.drawing as drawing
-from hydrometer.artifacts import TABLES, read_json, read_table
+from hydrometer.artifacts import TABLES, Journal, read_json, read_table
+from hydrometer.artifacts.arrays import decode_arrays, encode_arrays
+from hydrometer.artifacts.journal import read_journal
 from hydrometer.errors import RunFolderError
 from hydrometer.sampling import ScriptedModel
 from hydrometer.types import Question
@@ -164,6 +167,57 @@ def test_what_runs_the_models_may_change_and_everything_else_may_not(tmp_path: P
     ):
         with pytest.raises(RunFolderError, match=named):
             run_world(folder, **{**SETTINGS, **changed}, resume=True)
+
+
+def rewrite_journal(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Every record of the journal, changed."""
+    path = folder / "journal.jsonl"
+    records, _ = read_journal(path)
+    path.unlink()
+    with closing(Journal(path)) as journal:
+        for record in records:
+            change(record)
+            journal.append(record)
+
+
+def forget_options(record: dict[str, Any]) -> None:
+    """As a version without these options began the run."""
+    if identity := record.get("identity"):
+        del (
+            identity["config"]["continuation"],
+            identity["config"]["prompt_template"],
+            identity["prompts"]["prompt_template"],
+        )
+
+
+def test_an_option_that_the_older_version_did_not_have_counts_as_its_default(
+    unbroken: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "unbroken"
+    rewrite_journal(folder, forget_options)
+    run_world(folder, **SETTINGS, resume=True)
+    assert_same(content(folder), unbroken, "the end, by another version")
+    with pytest.raises(RunFolderError, match=r"with these options:\n  continuation: was 'student', now 'both'$"):
+        run_world(folder, **SETTINGS, continuation="both", resume=True)
+    with pytest.raises(RunFolderError, match=r"these options:\n  prompt_template: was None, now .Say: \$question.\n"):
+        run_world(folder, **SETTINGS, prompt_template="Say: $question", resume=True)
+
+
+def test_scores_that_another_version_recorded_are_told(unbroken: dict[str, Any], tmp_path: Path) -> None:
+    def forget_entropy(record: dict[str, Any]) -> None:
+        if record.get("round") == "score":
+            kept = [decode_arrays(arrays) for arrays in record["arrays"]]
+            record["arrays"] = [
+                encode_arrays({name: array for name, array in arrays.items() if name != "teacher_entropy"})
+                for arrays in kept
+            ]
+
+    folder = tmp_path / "unbroken"
+    rewrite_journal(folder, forget_entropy)
+    before = (folder / "journal.jsonl").read_bytes()
+    with pytest.raises(RunFolderError, match=r"recorded other scores than this one \(teacher_entropy\): go on with"):
+        run_world(folder, **SETTINGS, resume=True)
+    assert (folder / "journal.jsonl").read_bytes() == before
 
 
 def test_a_model_whose_files_changed_is_another_model(tmp_path: Path) -> None:

@@ -172,6 +172,13 @@ def test_looks_are_drawn_where_a_run_looked_more_than_once() -> None:
     assert "decided" in rows[-1]["hover"]
     assert "more tokens" not in rows[-1]["hover"]
     assert looks_figure({"looks": looks[:1]}) is looks_figure({}) is None
+    assert "teacher was decided" not in figure.note
+    still_open = [entry | {"is_decided": False, "teacher_decided_after": 8} for entry in looks]
+    figure = looks_figure({"looks": still_open})
+    assert figure is not None
+    assert figure.note.endswith("Here the teacher was decided after 8 questions, its objective never was.")
+    assert "not decided" not in as_rows(figure)[-1]["hover"]
+    assert "12 questions, 9,000 tokens: teacher decided after 8 questions, objective" in as_rows(figure)[-1]["hover"]
 
 
 def test_every_text_and_number_of_a_figure_is_harmless(tmp_path: Path) -> None:

@@ -1,4 +1,8 @@
+import json
+import os
+import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -67,6 +71,36 @@ def test_the_verifier_process_finds_the_question_again():
     assert [g.strict for g in graded] == [(1.0, True, True)] * 5
     assert find_entry(questions[3])[1]["answer"] == questions[3].answer
     task.verifier.close()  # type: ignore[attr-defined]
+
+
+def test_every_process_asks_the_same_and_the_verifier_knows_it():
+    """`isomorphic_strings` draws from sets, whose order differs between the processes of two runs."""
+    pytest.importorskip("reasoning_gym")
+    load = "from hydrometer.tasks import load_task; made = load_task('reasoning_gym:isomorphic_strings')"
+    code = f"{load}; import json; print(json.dumps([q.problem for q in made.questions('diagnose')]))"
+    elsewhere = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONHASHSEED": "1"}, check=True, stdout=subprocess.PIPE
+    )
+    task = load_task("reasoning_gym:isomorphic_strings")
+    questions = task.questions("diagnose")
+    assert json.loads(elsewhere.stdout) == [question.problem for question in questions]
+    graded = task.verify_all([(q, f"Answer: {q.answer}") for q in questions[:40]])  # type: ignore[attr-defined]
+    assert [(g.failure, g.strict.correct) for g in graded] == [(None, True)] * 40
+    task.verifier.close()  # type: ignore[attr-defined]
+
+
+def test_another_question_than_was_asked_is_never_graded():
+    pytest.importorskip("reasoning_gym")
+    question = load_task("reasoning_gym:chain_sum").questions("diagnose")[0]
+    verify_reasoning_gym(question, "Answer: 1")
+    with pytest.raises(SpecError, match=r"makes another question of 'chain_sum' at index 0 than"):
+        verify_reasoning_gym(replace(question, problem="1 + 1 ="), "Answer: 1")
+
+
+def test_a_task_that_cannot_be_made_says_why():
+    pytest.importorskip("reasoning_gym")
+    with pytest.raises(SpecError, match="made no questions of 'composite': AssertionError: Must specify at least one"):
+        load_task("reasoning_gym:composite").questions("diagnose")
 
 
 def test_questions_of_other_tasks_are_refused():

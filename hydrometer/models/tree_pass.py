@@ -38,7 +38,7 @@ def predicting_states(network: PreTrainedModel, rows: Rows) -> Float[Tensor, "to
 
 def prefix_caches(
     network: PreTrainedModel, prefixes: Sequence[Sequence[int]]
-) -> list[tuple[Float[Tensor, "head prefix place width"], Float[Tensor, "head prefix place value_width"]]]:
+) -> list[tuple[Float[Tensor, "prefix head place width"], Float[Tensor, "prefix head place value_width"]]]:
     """Keys and values of every layer, what prefixes begin alike with computed once; for a network that takes trees.
 
     What stands right of a prefix's end is that of some other token.
@@ -47,7 +47,8 @@ def prefix_caches(
     cache = DynamicCache(config=network.config)
     _tree_states(network, rows, cache)
     computed = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
-    return [(k[0][:, rows.nodes], v[0][:, rows.nodes]) for k, v in computed if k is not None and v is not None]
+    pairs = [(k, v) for k, v in computed if k is not None and v is not None]
+    return [(_lay_out(k, rows).contiguous(), _lay_out(v, rows).contiguous()) for k, v in pairs]
 
 
 def takes_trees(network: PreTrainedModel) -> bool:

@@ -81,7 +81,7 @@ class SharedPrefixRows:
         hidden = torch.arange(self.layers[0].trunk_keys.shape[2], device=self.model.device) >= self.lengths[:, None]
         bias = torch.zeros_like(hidden, dtype=self.model.network.dtype).masked_fill_(hidden, -torch.inf)
         for layer in self.layers:
-            layer.arrange(slots, bias[:, None, None] if hidden.any() else None)
+            layer.arrange(slots, bias[:, None] if hidden.any() else None)
 
 
 class _SharedLayer(CacheLayerMixin):
@@ -89,8 +89,8 @@ class _SharedLayer(CacheLayerMixin):
 
     def __init__(
         self,
-        trunk_keys: Float[Tensor, "head trunk context width"],
-        trunk_values: Float[Tensor, "head trunk context value_width"],
+        trunk_keys: Float[Tensor, "trunk head context width"],
+        trunk_values: Float[Tensor, "trunk head context value_width"],
         room: int,
     ):
         super().__init__()
@@ -98,7 +98,7 @@ class _SharedLayer(CacheLayerMixin):
         self.room = room
         self.length = 0
 
-    def arrange(self, slots: Slots, bias: Float[Tensor, "row 1 1 context"] | None) -> None:
+    def arrange(self, slots: Slots, bias: Float[Tensor, "row 1 context"] | None) -> None:
         """Say which rows share a trunk, and what is hidden from them."""
         self.slots, self.bias = slots, bias
         self.group_keys = slots.by_group(self.trunk_keys)
@@ -146,25 +146,28 @@ class _SharedLayer(CacheLayerMixin):
         n_rows, n_heads, context = len(query), self.keys.shape[1], self.group_keys.shape[1]
         own_keys = self.keys[:n_rows].flatten(0, 1)[:, : self.length]
         own_values = self.values[:n_rows].flatten(0, 1)[:, : self.length]
-        queries = (query * scale).reshape(n_rows, n_heads, -1, query.shape[2])
+        queries = (query * scale).reshape(n_rows * n_heads, -1, query.shape[2])
         of_trunk = self._with_groups(queries, self.group_keys.transpose(1, 2))
         if self.bias is not None:
-            of_trunk = of_trunk + self.bias
-        of_own = queries.flatten(0, 1) @ own_keys.transpose(1, 2)
-        scores = torch.cat([of_trunk, of_own.unflatten(0, (n_rows, n_heads))], dim=-1)
+            of_trunk.view(n_rows, -1, context).add_(self.bias)
+        scores = torch.cat([of_trunk, torch.bmm(queries, own_keys.transpose(1, 2))], dim=-1)
         weights = scores.softmax(-1, dtype=torch.float32).to(query.dtype)
-        mixed = (weights[..., context:].flatten(0, 1) @ own_values).unflatten(0, (n_rows, n_heads))
+        mixed = torch.bmm(weights[..., context:], own_values)
         mixed += self._with_groups(weights[..., :context], self.group_values)
-        return mixed.flatten(1, 2)
+        return mixed.view(n_rows, -1, mixed.shape[2])
 
     def _with_groups(
-        self, left: Float[Tensor, "row head query inner"], right: Float[Tensor, "head_and_group inner outer"]
-    ) -> Float[Tensor, "row head query outer"]:
+        self, left: Float[Tensor, "row_and_head query inner"], right: Float[Tensor, "group_and_head inner outer"]
+    ) -> Float[Tensor, "row_and_head query outer"]:
         """Every row's product with the matrix of its group."""
-        _, n_heads, n_queries, inner = left.shape
-        by_slot = self.slots.from_rows(left.transpose(0, 1))
-        product = by_slot.reshape(len(right), -1, inner) @ right
-        return self.slots.to_rows(product.view(n_heads, -1, n_queries, right.shape[2])).transpose(0, 1)
+        if self.slots.are_rows:
+            return torch.bmm(left, right)
+        n_heads, n_queries, inner = len(right) // len(self.slots.groups), left.shape[1], left.shape[2]
+        slots = self.slots.from_rows(left.view(-1, n_heads, n_queries, inner))
+        by_head = slots.view(-1, self.slots.size, n_heads, n_queries, inner).transpose(1, 2)
+        product = torch.bmm(by_head.reshape(len(right), -1, inner), right)
+        of_slots = product.view(-1, n_heads, self.slots.size, n_queries, right.shape[2]).transpose(1, 2)
+        return self.slots.to_rows(of_slots.flatten(0, 1)).flatten(0, 1)
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing is left to do."""
@@ -223,7 +226,7 @@ def cover_by_trunks(contexts: Sequence[tuple[int, ...]]) -> tuple[list[tuple[int
 
 
 def _compute_trunks(model: TransformersModel, trunks: list[tuple[int, ...]]) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of every layer, [head, trunk, context, width]; what stands right of a trunk is never read."""
+    """Keys and values of every layer, [trunk, head, context, width]; what stands right of a trunk is never read."""
     if all(trunks) and takes_trees(model.network):
         return prefix_caches(model.network, trunks)
     width = max(1, *map(len, trunks))
@@ -237,12 +240,12 @@ def _compute_trunks(model: TransformersModel, trunks: list[tuple[int, ...]]) -> 
             input_ids=torch.tensor(inputs, device=model.device), past_key_values=cache, use_cache=True, logits_to_keep=1
         )
         computed = [(layer.keys, layer.values) for layer in cache.layers if isinstance(layer, DynamicLayer)]
-        states = [(k.transpose(0, 1), v.transpose(0, 1)) for k, v in computed if k is not None and v is not None]
+        states = [(k, v) for k, v in computed if k is not None and v is not None]
         if not layers:
-            layers = [tuple(s.new_zeros(len(s), len(trunks), width, s.shape[3]) for s in pair) for pair in states]  # pyright: ignore[reportAssignmentType]
+            layers = [tuple(s.new_zeros(len(trunks), s.shape[1], width, s.shape[3]) for s in pair) for pair in states]  # pyright: ignore[reportAssignmentType]
         for whole, part in zip(layers, states, strict=True):
             for target, source in zip(whole, part, strict=True):
-                target[:, members, :longest] = source
+                target[members, :, :longest] = source
     return layers
 
 

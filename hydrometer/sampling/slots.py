@@ -32,25 +32,26 @@ class Slots:
         slot_of_row = {row: slot for slot, row in reversed(list(enumerate(row_of_slot)))}
         self.count = len(row_of_slot)
         self.is_plain = row_of_slot == list(range(len(trunk_of_row)))
+        self.are_rows = self.is_plain and self.size == 1
         self.groups = trunk_of_group
         self.trunk_of_group = torch.tensor(trunk_of_group, device=device)
         self.row_of_slot = torch.tensor(row_of_slot, device=device)
         self.slot_of_row = torch.tensor([slot_of_row[row] for row in range(len(trunk_of_row))], device=device)
 
-    def from_rows(self, states: Float[Tensor, "head row *rest"]) -> Float[Tensor, "head slot *rest"]:
+    def from_rows(self, states: Float[Tensor, "row head query inner"]) -> Float[Tensor, "slot head query inner"]:
         """The states of each slot's row."""
-        return states if self.is_plain else states.index_select(1, self.row_of_slot)
+        return states if self.is_plain else states.index_select(0, self.row_of_slot)
 
-    def to_rows(self, states: Float[Tensor, "head slot *rest"]) -> Float[Tensor, "head row *rest"]:
+    def to_rows(self, states: Float[Tensor, "slot head query inner"]) -> Float[Tensor, "row head query inner"]:
         """The states of each row's slot."""
-        return states if self.is_plain else states.index_select(1, self.slot_of_row)
+        return states if self.is_plain else states.index_select(0, self.slot_of_row)
 
     def by_group(
-        self, states: Float[Tensor, "head trunk context width"]
-    ) -> Float[Tensor, "head_and_group context width"]:
+        self, states: Float[Tensor, "trunk head context width"]
+    ) -> Float[Tensor, "group_and_head context width"]:
         """The states of each group's trunk, for every head."""
-        is_each_once = self.groups == list(range(states.shape[1]))
-        return (states if is_each_once else states.index_select(1, self.trunk_of_group)).flatten(0, 1)
+        is_each_once = self.groups == list(range(len(states)))
+        return (states if is_each_once else states.index_select(0, self.trunk_of_group)).flatten(0, 1)
 
 
 def _best_size(counts: list[int]) -> int:

@@ -92,7 +92,7 @@ def test_keys_and_values_of_prefixes_are_those_of_each_alone(kind: str) -> None:
                 assert isinstance(layer, DynamicLayer)
                 for expected, own in zip((layer.keys, layer.values), states, strict=True):
                     assert expected is not None
-                    torch.testing.assert_close(own[:, row, : len(prefix)], expected[0], rtol=1e-6, atol=1e-6)
+                    torch.testing.assert_close(own[row, :, : len(prefix)], expected[0], rtol=1e-6, atol=1e-6)
 
 
 def test_a_network_that_does_not_know_of_trees_gets_padded_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,7 @@ class TransformersSampler:
         # those that share a prefix come together
         open_rows.sort(key=lambda i: (*requests[i].prompt_ids, *requests[i].prefix_ids), reverse=True)
         steps = max((room(requests[i], self.settings) for i in open_rows), default=0)
-        most = min(len(open_rows), self.batch_size or _MAX_BATCH)
-        with packed_weights(self.model.network, most) if steps >= _TOKENS_WORTH_PACKING else nullcontext():
+        with packed_weights(self.model.network) if steps >= _TOKENS_WORTH_PACKING else nullcontext():
             for rows in self._batches(requests, open_rows):
                 drawn = _Batch(self.model, self.settings, [requests[i] for i in rows], self.start_rows).run()
                 done.update(zip(rows, drawn, strict=True))

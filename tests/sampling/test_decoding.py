@@ -150,5 +150,5 @@ def test_slots_stand_by_trunk_and_every_row_has_one():
 def test_packed_weights_and_shared_prefixes_go_together(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("hydrometer.models.packing._LEAST_BYTES", 0)
     model = new_model()
-    with packed_weights(model.network, 4):
+    with packed_weights(model.network):
         assert start_rows_of(model) is SharedPrefixRows

@@ -38,11 +38,11 @@ class Slots:
         self.row_of_slot = torch.tensor(row_of_slot, device=device)
         self.slot_of_row = torch.tensor([slot_of_row[row] for row in range(len(trunk_of_row))], device=device)
 
-    def from_rows(self, states: Float[Tensor, "row *rest"]) -> Float[Tensor, "slot *rest"]:
+    def from_rows(self, states: Float[Tensor, "row head query inner"]) -> Float[Tensor, "slot head query inner"]:
         """The states of each slot's row."""
         return states if self.is_plain else states.index_select(0, self.row_of_slot)
 
-    def to_rows(self, states: Float[Tensor, "slot *rest"]) -> Float[Tensor, "row *rest"]:
+    def to_rows(self, states: Float[Tensor, "slot head query inner"]) -> Float[Tensor, "row head query inner"]:
         """The states of each row's slot."""
         return states if self.is_plain else states.index_select(0, self.slot_of_row)
 

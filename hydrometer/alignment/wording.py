@@ -137,6 +137,8 @@ def _not_weighed(line: Ranked) -> str:
 
 def _added_up(teacher: str, worth: Worth, name: str) -> str:
     who, order = ("the student", ", to first order") if name == STUDENT else (teacher, "")
+    if order and abs(worth.value) > 1.0:
+        order += ", which can exceed what there is to lose"
     interval = f" [{worth.low:+.3f}, {worth.high:+.3f}]" if math.isfinite(worth.low) else ""
     return (
         f"along a response that {who} continues its choices add up to {worth.value:+.3f} in success rate{interval}"

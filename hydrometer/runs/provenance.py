@@ -79,8 +79,8 @@ def check_same_run(
             differing.append(f"  model '{name}' ({model['spec']}): its files have changed")
     shown, shows = recorded.get("prompts", {}), identity["prompts"]
     for name in sorted(shows):
-        is_comparable = name in shown or name in known
-        if is_comparable and shown.get(name) != shows[name] and not any(f"  {name}:" in line for line in differing):
+        is_told = any(line.startswith(f"  {name}:") for line in differing)
+        if (name in shown or name in known) and shown.get(name) != shows[name] and not is_told:
             differing.append(f"  {name}: its text has changed")
     for entry in ("teachers", "objectives"):
         old = recorded.get(entry, {})

@@ -24,12 +24,12 @@ class Histories:
     """
 
     def __init__(self, contexts: Sequence[tuple[int, ...]], device: torch.device):
-        # on an accelerator another row costs next to nothing, and knowing which are equal would mean waiting for it
-        shared = list(dict.fromkeys(contexts)) if device.type == "cpu" else list(contexts)
-        place = {context: number for number, context in enumerate(shared)}
-        places = [place[context] for context in contexts] if device.type == "cpu" else range(len(contexts))
-        self.contexts = shared
-        self.count = len(shared)
+        if device.type == "cpu":
+            place = {context: number for number, context in enumerate(dict.fromkeys(contexts))}
+            self.contexts, places = list(place), [place[context] for context in contexts]
+        else:  # another row costs next to nothing there, and knowing which are equal would mean waiting for the device
+            self.contexts, places = list(contexts), list(range(len(contexts)))
+        self.count = len(self.contexts)
         self.of_row = torch.tensor(places, device=device)
 
     def leave(self, is_open: Bool[Tensor, " row"]) -> None:

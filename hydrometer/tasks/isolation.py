@@ -7,12 +7,10 @@ the response at hand counts as wrong with the reason in `Grades.failure`, and a 
 """
 
 import contextlib
-import json
 import os
 import select
 import signal
 import subprocess
-import sys
 import time
 import weakref
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from dataclasses import dataclass, field
 from hydrometer.errors import VerifierError
 from hydrometer.tasks.verifiers import check_verifier_name
 from hydrometer.tasks.verifiers.marks import WRONG
-from hydrometer.tasks.wire import FIXED_ORDER, Pairs, decode_reply, encode_batch
+from hydrometer.tasks.wire import FIXED_ORDER, Pairs, child_command, decode_reply, encode_batch
 from hydrometer.tasks.worker import READY
 from hydrometer.types import Grades, Question, VerifierFailure
 
@@ -31,10 +29,6 @@ _MOST_CHARACTERS = 8_000_000
 """Of one batch."""
 _SUSPICIOUS = 8
 """Failures without a single success after which the verifier is tried on a right answer."""
-_START = (
-    "import json,sys;a=json.loads(sys.argv[1]);sys.path[:]=a['path'];"
-    "from hydrometer.tasks.worker import serve;serve(a['verifier'],a['memory'],a['parent'])"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +48,10 @@ class _Child:
     """Owns one verifier process."""
 
     def __init__(self, verifier: str, limits: Limits):
-        start = {"path": sys.path, "verifier": verifier, "memory": limits.memory_bytes, "parent": os.getpid()}
         self.served = 0
         self._unread = b""
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, json.dumps(start)],
+            child_command("hydrometer.tasks.worker", "serve", verifier, limits.memory_bytes, os.getpid()),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,6 @@ too, each item from the same random numbers: every run asks the same.
 
 import contextlib
 import importlib
-import json
 import os
 import random
 import subprocess
@@ -21,7 +20,7 @@ from typing import Any
 
 from hydrometer.errors import SpecError, UnknownNameError
 from hydrometer.tasks.rows import Split
-from hydrometer.tasks.wire import FIXED_ORDER, decode_questions, encode_questions
+from hydrometer.tasks.wire import FIXED_ORDER, child_command, decode_questions, encode_questions
 from hydrometer.types import Message, Question
 
 SIZES: dict[Split, int] = {"diagnose": 200, "test": 200, "train": 1000}
@@ -31,10 +30,6 @@ _SEEDS: dict[Split, int] = {"diagnose": 1_000_000, "test": 2_000_000, "train": 3
 _PATIENCE = 3
 """Indices tried for each question wanted."""
 _WRONG_TRIES = 8
-_START = (
-    "import json,sys;a=json.loads(sys.argv[1]);sys.path[:]=a['path'];"
-    "from hydrometer.tasks.reasoning_gym import tell_splits;tell_splits(a['generator'],a['last'])"
-)
 _PROMPT = "{question}\n\nThink step by step, then finish with 'Answer:' followed by nothing but the answer."
 
 
@@ -61,10 +56,8 @@ def _make_in_fixed_order(generator: str, last: Split) -> dict[Split, tuple[Quest
     Raises:
         SpecError: the package fails to make them.
     """
-    start = json.dumps({"path": sys.path, "generator": generator, "last": last})
-    made = subprocess.run(
-        [sys.executable, "-c", _START, start], capture_output=True, env=os.environ | FIXED_ORDER, check=False
-    )
+    command = child_command("hydrometer.tasks.reasoning_gym", "tell_splits", generator, last)
+    made = subprocess.run(command, capture_output=True, env=os.environ | FIXED_ORDER, check=False)
     if made.returncode:
         said = made.stderr.decode(errors="replace").strip().splitlines()
         raise SpecError(

@@ -4,6 +4,7 @@ Lone surrogates survive as JSON escapes. A question is sent once per batch, howe
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,15 @@ from hydrometer.types import Grades, Message, Question, Score, VerifierFailure
 Pairs = Sequence[tuple[Question, str]]
 FIXED_ORDER = {"PYTHONHASHSEED": "0"}
 """Environment in which sets have the same order in every process."""
+
+
+def child_command(module: str, function: str, *arguments: object) -> list[str]:
+    """Command line of a Python process that finds this one's modules and calls a function; arguments go as JSON."""
+    start = (
+        "import json,sys;path,arguments=json.loads(sys.argv[1]);sys.path[:]=path;"
+        f"from {module} import {function};{function}(*arguments)"
+    )
+    return [sys.executable, "-c", start, json.dumps([sys.path, arguments])]
 
 
 def encode_batch(pairs: Pairs) -> bytes:

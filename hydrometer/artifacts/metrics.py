@@ -72,7 +72,10 @@ _TOKEN_METRICS: Mapping[str, Metric] = {
     "student_logprob": Metric("nats", None, "Student log-probability of the sampled token.", MANY_FACES),
     "teacher_logprob": Metric("nats", "up", "Teacher log-probability of the sampled token.", MANY_FACES),
     "teacher_minus_student_logprob": Metric(
-        "nats", "up", "The difference of those two: the reward of a token under sampled reverse KL.", MANY_FACES
+        "nats",
+        "up",
+        "The teacher's log-probability of the sampled token minus the student's: its reward under sampled reverse KL.",
+        MANY_FACES,
     ),
     "teacher_rank": Metric(
         "rank", "down", "Place of the sampled token among the teacher's 50 most probable, 51 beyond them.", MANY_FACES

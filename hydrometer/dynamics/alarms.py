@@ -217,8 +217,8 @@ _NO_SIGNAL = (
     "The teacher hardly disagrees with the student on its own responses, so there is little left to learn from it."
 )
 _OTHER_TEACHER = (
-    "Take a teacher that knows what the student does not, such as one adapted by outcome reward (recipe RLVR-adapted "
-    "teacher), or add outcome reward (objective dr_grpo)."
+    "Take a teacher that knows what the student does not, such as the student itself after outcome reward (recipe "
+    "rlvr_teacher), or add outcome reward (objective dr_grpo)."
 )
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -238,7 +238,7 @@ RULES: tuple[Rule, ...] = (
         ("repeat_ratio",),
         _find_rise("repeat_ratio", REPEAT_RISE),
         "The student falls into loops, where repeated tokens are easy to predict and a per-token loss rewards them.",
-        "Use form=stop_gradient or renormalised, lower --max-response-tokens, or begin with the cold start recipe.",
+        "Use form=stop_gradient or renormalised, lower --max-response-tokens, or begin with the recipe cold_start.",
     ),
     Rule(
         "length_inflation",
@@ -256,7 +256,7 @@ RULES: tuple[Rule, ...] = (
         ("truncated_share",),
         _find_rise("truncated_share", TRUNCATION_RISE),
         "More responses run into the length limit and end without an answer: the student unlearns how to stop.",
-        "Begin with the cold start recipe, or mix in demonstrations that end (recipe SFT-stabilised student).",
+        "Begin with the recipe cold_start, or mix in answers of the teacher that end (recipe stabilised_student).",
     ),
     Rule(
         "stagnant_overlap",
@@ -265,7 +265,8 @@ RULES: tuple[Rule, ...] = (
         ("overlap_ratio", "accuracy"),
         _find_stagnant_overlap,
         "Student and teacher prefer different tokens where the student goes, and training does not bring them closer.",
-        "Begin with the cold start recipe, use teacher-aligned prompts, or a teacher that writes like the student.",
+        "Begin with the recipe cold_start, use prompts that the teacher knows (recipe teacher_aligned_prompts), or "
+        "take a teacher that writes like the student.",
     ),
     Rule(
         "tail_entropy",

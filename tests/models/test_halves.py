@@ -1,8 +1,12 @@
 """Networks in two halves: both together give the network's own logits, or the network is left whole."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 from tiny_models import build_network, build_tokenizer, ids, new_model, tiny_model
+from torch import Tensor
 from transformers import (
     Gemma2Config,
     Gemma2ForCausalLM,
@@ -15,9 +19,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from hydrometer.models import Warp
+from hydrometer.models import Warp, halves
 from hydrometer.models.halves import comes_apart, logits_of, response_states
-from hydrometer.models.transformers_model import TransformersModel
+from hydrometer.models.transformers_model import Dtype, TransformersModel, load_model
+from hydrometer.models.tree_pass import predicting_states, takes_trees
 
 PROMPT, RESPONSE = ids("work it out"), ids("a b. c d e?|")
 SHAPE = {
@@ -70,6 +75,21 @@ def test_known_kinds_come_apart(kind: str, apart: bool):
     assert comes_apart(network(kind)) is apart
 
 
+def test_rounding_of_the_pass_does_not_keep_a_network_whole(monkeypatch: pytest.MonkeyPatch):
+    """A real network with a few huge activations magnifies it; whether the pass is right is another test's matter."""
+
+    def rounded(*given: Any) -> Tensor:
+        states = predicting_states(*given)
+        return states + 5e-4 * states.abs().max() * torch.ones_like(states)
+
+    monkeypatch.setattr(halves, "predicting_states", rounded)
+    llama = network("llama")
+    expected = llama(input_ids=torch.tensor([[*PROMPT, *RESPONSE[:-1]]])).logits[0, len(PROMPT) - 1 :]
+    found = logits_of(llama, response_states(llama, PROMPT, [RESPONSE]))
+    assert not torch.allclose(found, expected, rtol=1e-4, atol=1e-4)
+    assert comes_apart(llama)
+
+
 def test_a_network_that_does_more_after_its_body_is_left_whole():
     class Meddling(type(build_network())):
         def forward(self, input_ids=None, **named):
@@ -109,3 +129,11 @@ def test_responses_in_one_pass_have_the_states_that_they_have_alone():
     together = response_states(network, PROMPT, responses)
     alone = torch.cat([response_states(network, PROMPT, [response]) for response in responses])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_real_network_comes_apart(models_folder: Path, dtype: Dtype):
+    network = load_model(str(models_folder / "smollm2-135m"), dtype=dtype).network
+    assert comes_apart(network)
+    assert takes_trees(network)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from hydrometer.alignment.choice import NO_UNIT, Ranked, Ranking, Worth
 from hydrometer.alignment.intervals import MIN_QUESTIONS
 from hydrometer.alignment.scores import NO_DIRECTION
-from hydrometer.types import STUDENT
+from hydrometer.types import NO_TEACHER, STUDENT
 
 TWO_CANDIDATES_AT = 0.5
 MEASURED_AT = 0.5
@@ -41,7 +41,12 @@ TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which 
 
 def name_of(line: Ranked) -> str:
     """How an arm is called in a sentence."""
-    return "no teacher" if line.arm is None else f"{line.arm.teacher} with {line.arm.objective}"
+    return NO_TEACHER if line.arm is None else f"{line.arm.teacher} with {line.arm.objective}"
+
+
+def leads(name: str) -> str:
+    """That an arm is in front, by its `name_of`."""
+    return "doing without a teacher leads" if name == NO_TEACHER else f"{name} leads"
 
 
 def list_names(names: Sequence[str], last: str = "and") -> str:
@@ -205,7 +210,7 @@ def undecided_sentence(ranking: Ranking, epsilon: float, more_tokens: int | None
     else:
         why = f"cannot be told apart from {list_names([name_of(rival) for rival in ranking.rivals])}"
     return (
-        f"Not separated yet: {name_of(best)} leads, but {why}. If today's scores are right it would "
+        f"Not separated yet: {leads(name_of(best))}, but {why}. If today's scores are right it would "
         f"take {_price(more_tokens)} more generated tokens, spent on further questions, to tell."
         f"{where_to_spend(ranking.question_share)}"
     )

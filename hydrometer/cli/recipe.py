@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from hydrometer.cli.closing import print_report
@@ -48,8 +49,12 @@ def recipe(
 
     screen = Console(stderr=json, highlight=False, emoji=False, markup=False)
     if name is None:
+        table = Table(box=None, show_header=False, pad_edge=False)
+        table.add_column(no_wrap=True)
         for known in known_recipes():
-            screen.print(Text(f"{known:<22} {read_recipe(known).summary}"))
+            table.add_row(known, Text(read_recipe(known).summary))
+        screen.print(table)
+        screen.print("Run one with: hydrometer recipe NAME")
         return
     if resume and out is None:
         raise SpecError("--resume goes on with a recipe that was begun: name its folder with --out DIR")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from hydrometer.alignment.wording import teacher_decided, where_to_spend
+from hydrometer.alignment.wording import leads, teacher_decided, where_to_spend
 from hydrometer.diagnosis.given.states import Disagreement
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.types import VerifierFailure
@@ -43,7 +43,7 @@ class Look(NamedTuple):
         if self.probability is None:
             return f"{place}: no probability can be given yet."
         score = "" if self.score is None else f" with pooled cosine {self.score:+.3f}"
-        verdict = f"{self.leader} leads{score}, near the best with probability {self.probability:.3f}"
+        verdict = f"{leads(self.leader)}{score}, near the best with probability {self.probability:.3f}"
         if self.is_decided:
             return f"{place}: {verdict}: decided ({self.needed:.3f} was needed)."
         price = "an unknown number of" if self.more_tokens is None else f"about {self.more_tokens:,}"

@@ -149,6 +149,9 @@ def expand(path: str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+_ROWS = "Its rows are JSON lines (docs/tasks.md has their columns); hf:DATASET reads a data set of the Hub."
+
+
 def find_data_file(given: str | None, name: str, task: str) -> Path:
     """The file of a data-set task: as given, or `name` under the folder HYDROMETER_DATA.
 
@@ -163,11 +166,11 @@ def find_data_file(given: str | None, name: str, task: str) -> Path:
     folder = os.environ.get("HYDROMETER_DATA")
     if not folder:
         raise SpecError(
-            f"Task '{task}' needs its data: give {task}:PATH, or set HYDROMETER_DATA to the folder of {name}."
+            f"Task '{task}' needs its data: give {task}:PATH, or set HYDROMETER_DATA to the folder of {name}. {_ROWS}"
         )
     path = Path(folder) / name
     if not os.path.isfile(path):
         raise SpecError(
-            f"Task '{task}': HYDROMETER_DATA is {folder}, and there is no {name} in it. Or give {task}:PATH."
+            f"Task '{task}': HYDROMETER_DATA is {folder}, and there is no {name} in it. Or give {task}:PATH. {_ROWS}"
         )
     return path

@@ -3,6 +3,7 @@
 import pytest
 
 from hydrometer.alignment.choice import Arm, Ranked, Ranking
+from hydrometer.alignment.wording import undecided_sentence
 from hydrometer.diagnosis.looking import build_answer, build_look
 from hydrometer.diagnosis.measurement import Look
 from hydrometer.runs.rounds import Cost
@@ -30,6 +31,15 @@ def test_the_teacher_is_decided_since_the_first_of_the_looks_without_a_break() -
     assert [look.teacher_decided_after for look in looks] == [10, None, 30, 30, 50, 50]
     assert [look.is_decided for look in looks] == [False] * 5 + [True]
     assert [look.teacher for look in looks] == ["a"] * 4 + ["b"] * 2
+
+
+def test_no_teacher_in_front_does_not_read_as_if_none_were() -> None:
+    none = Ranked(None, 0.0, None, 0.97, None, False)
+    ranking = Ranking((none, *rank("a", 3.0, 3.0).lines), 10, 0, 8, 0, (), 3.0, 0.99, 3.0, 0.98, 0.1)
+    [look] = look_at([ranking])
+    assert ": doing without a teacher leads with pooled cosine +0.000, near the best with" in str(look)
+    said = undecided_sentence(ranking, 0.02, more_tokens=100, for_teacher=None)
+    assert said.startswith("Not separated yet: doing without a teacher leads, but ")
 
 
 def test_a_look_says_plainly_what_is_decided_and_what_is_open() -> None:

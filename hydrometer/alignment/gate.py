@@ -12,10 +12,11 @@ S is of whoever continues: under the student's continuation A is first-order, so
 lose; under the teacher's own it is what was measured of its success rate minus the student's.
 
 What counts as harm are tokens that the student is sure of, where there is nothing to measure. Where candidates were
-not measured for lack of visits, or positions were left out of the analysis, the worth is not known and not given.
+not measured for lack of visits, or positions were left out of the analysis, the worth is not known and not given; nor
+is that of a teacher who is looked at on the candidates of others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +39,8 @@ class Positions(NamedTuple):
     token_scores: pl.DataFrame
     questions: pl.DataFrame
     """For the student's success rates."""
+    unlisted: Collection[str] = ()
+    """Teachers that had no say in what is a candidate: what they pull to may be missing, where it was not visited."""
 
 
 def weigh_teachers(studies: Sequence[Study], positions: Positions, *, confidence: float) -> dict[str, Worth]:
@@ -50,7 +53,7 @@ def weigh_teachers(studies: Sequence[Study], positions: Positions, *, confidence
         unvisited = unvisited_shares(study, positions)
         arms = {arm.teacher: arm for arm in reversed(study.arms)}  # one arm of each: no objective enters
         for teacher in study.teachers:
-            if unvisited.get(teacher, 1.0) > MOST_UNVISITED:
+            if teacher in positions.unlisted or unvisited.get(teacher, 1.0) > MOST_UNVISITED:
                 continue
             sums = arm_sums(study, arms[teacher], positions.nodes, positions.token_scores, positions.questions)
             result = estimate_score("path_advantage_with_harm", sums, confidence=confidence)

@@ -8,7 +8,7 @@ float is finite, or null with a reason beside it.
                         objectives={"reverse_kl": ObjectiveInfo("reverse_kl")}, controls={}, cost={})
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -66,6 +66,7 @@ def summarise(
     warnings: Sequence[str] = (),
     seed: int = 0,
     studies: Sequence[Study] | None = None,
+    unlisted: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything `summary.json` says about a diagnosis.
 
@@ -91,10 +92,11 @@ def summarise(
         warnings: of the caller, put first.
         seed: of the draws behind p_within_epsilon and of the resampling.
         studies: from `build_studies` on these tables, where the caller has a use for them too.
+        unlisted: teachers that had no say in what is a candidate.
     """
     studies = build_studies(nodes, candidates, teacher_scores, objectives) if studies is None else studies
     scored = ScoredPaths(nodes, candidates, teacher_scores, questions) if by_outcomes else None
-    positions = None if by_outcomes else Positions(nodes, candidates, token_scores, questions)
+    positions = None if by_outcomes else Positions(nodes, candidates, token_scores, questions, unlisted)
     rankings = rank_continuations(studies, scored, positions, epsilon=epsilon, needed=needed, seed=seed)
     summary: dict[str, Any] = {"arms": [], "ranking": [], "tests": [], "correlations": []}
     for name, ranking in rankings.items():

@@ -54,7 +54,8 @@ def rank_so_far(instruments: Instruments, states: Sequence[QuestionState], neede
     if instruments.ranks_by_outcomes:
         scored = ScoredPaths(measured.nodes, measured.candidates, measured.teacher_scores, base)
     else:
-        positions = Positions(measured.nodes, measured.candidates, build_token_scores(instruments, states), base)
+        tokens = build_token_scores(instruments, states)
+        positions = Positions(measured.nodes, measured.candidates, tokens, base, instruments.unlisted)
     rankings = rank_continuations(studies, scored, positions, epsilon=config.epsilon, needed=needed, seed=config.seed)
     return next(iter(rankings.values()))
 

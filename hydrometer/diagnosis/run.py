@@ -183,6 +183,7 @@ def _write_results(
         warnings=[*_warnings(instruments, found, eligible_nodes), *explain_faults(values)],
         seed=instruments.config.seed,
         studies=studies,
+        unlisted=instruments.unlisted,
     )
     summary["values"] = values
     summary["confirm"] = suggest_confirmation(instruments, summary["ranking"])

@@ -77,6 +77,13 @@ class Instruments:
         return {teacher.name: str(teacher.context) for teacher in told}
 
     @property
+    def unlisted(self) -> frozenset[str]:
+        """Teachers that had no say in what is a candidate, because another run chose them."""
+        if self.given is None or self.given.kind != "run":
+            return frozenset()
+        return frozenset(teacher.name for teacher in self.teachers) - self.given.teachers
+
+    @property
     def student_writer(self) -> Writer:
         """The student as it samples its responses."""
         return Writer(STUDENT, self.student, self.sampler)

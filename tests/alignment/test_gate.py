@@ -175,3 +175,11 @@ def test_the_ranking_of_teachers_comes_first_and_decides(make_tables):
     assert worths[TEACHERS]["sage"] == worths["student"]["sage"]  # the same visits, whoever they are said to be by
     assert decisive_continuations(("student", "sage", "fool")) == ("sage", "fool")
     assert decisive_continuations(("student",)) == ("student",)
+
+
+def test_a_teacher_that_is_looked_at_on_the_candidates_of_others_has_no_known_worth(make_tables):
+    tables = well_visited(make_tables, questions=8, visits=30)
+    positions = positions_of(tables)
+    assert set(weigh_teachers([study_of(tables)], positions, confidence=0.95)) == {"sage", "fool"}
+    found = weigh_teachers([study_of(tables)], positions._replace(unlisted={"fool"}), confidence=0.95)
+    assert set(found) == {"sage"}

@@ -19,7 +19,7 @@ class FrozenPath(NamedTuple):
     """What another run chose along one path."""
 
     candidates: ListedCandidates
-    """Those that it kept."""
+    """All that it listed: those that lacked visits there lack them here."""
     node_weights: Float64[np.ndarray, " position"]
 
 
@@ -54,6 +54,8 @@ class GivenRollouts:
     questions: tuple[GivenQuestion, ...]
     notes: tuple[str, ...]
     """What a reader has to know of them, for the run's warnings."""
+    teachers: frozenset[str] = frozenset()
+    """Of the source, where it chose the candidates: those that only another teacher favours are not among them."""
     left_out: tuple[str, ...] = ()
     """Ids of questions of the source that are not analysed."""
     selection: Mapping[str, Any] = field(default_factory=dict)

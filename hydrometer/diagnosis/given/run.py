@@ -84,13 +84,14 @@ class FinishedRun:
                 f"--candidates-from {self.path}: the task lacks {len(known) - len(given)} of its questions."
             )
         content = fingerprint(frame.write_ndjson().encode() for frame in tables.values())
-        teachers = ", ".join(self.described["teachers"])
+        names = list(self.described["teachers"])
         note = (
             f"Candidates of {self.path}: nothing was sampled; every score is over the nodes and tokens that that run "
-            f"kept for its teachers ({teachers}), with its rollouts. A token that only a new teacher favours is not "
-            "among them."
+            f"kept for its teachers ({', '.join(names)}), with its rollouts. A token that only a new teacher favours "
+            "is not among them."
         )
-        return GivenRollouts("run", self.path, content, given, (note,), selection=self.described.get("questions", {}))
+        selection = self.described.get("questions", {})
+        return GivenRollouts("run", self.path, content, given, (note,), frozenset(names), selection=selection)
 
     def _table(self, name: str) -> pl.DataFrame:
         table = read_table(Path(self.path).expanduser() / f"{name}.parquet")
@@ -185,14 +186,14 @@ def _rollouts(table: pl.DataFrame, grading: Grading) -> dict[str, tuple[GivenRol
 
 def _frozen(nodes: pl.DataFrame, candidates: pl.DataFrame) -> dict[str, dict[int, FrozenPath]]:
     """By question and path."""
-    kept = {
+    parts = {
         key: part.sort("position", "token_id")
-        for key, part in candidates.filter("kept").partition_by("question_id", "rollout_id", as_dict=True).items()
+        for key, part in candidates.partition_by("question_id", "rollout_id", as_dict=True).items()
     }
     none = candidates.clear()
     found: dict[str, dict[int, FrozenPath]] = {}
     for key, path in nodes.partition_by("question_id", "rollout_id", as_dict=True).items():
-        mine = kept.get(key, none)
+        mine = parts.get(key, none)
         listed = ListedCandidates(mine["position"].to_numpy(), mine["token_id"].to_numpy())
         weights = path.sort("position")["node_weight"].to_numpy()
         found.setdefault(key[0], {})[key[1]] = FrozenPath(listed, weights)

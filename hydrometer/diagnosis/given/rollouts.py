@@ -54,12 +54,12 @@ class GivenRollouts:
     questions: tuple[GivenQuestion, ...]
     notes: tuple[str, ...]
     """What a reader has to know of them, for the run's warnings."""
-    teachers: frozenset[str] = frozenset()
-    """Of the source, where it chose the candidates: those that only another teacher favours are not among them."""
     left_out: tuple[str, ...] = ()
     """Ids of questions of the source that are not analysed."""
     selection: Mapping[str, Any] = field(default_factory=dict)
     """The entry `questions` of the source's run.json, which says how its questions were selected."""
+    teachers: frozenset[str] = frozenset()
+    """Of the source, where it chose the candidates: those that only another teacher favours are not among them."""
 
     def count_tokens(self, *kinds: RolloutKind) -> int:
         """Response tokens of the rollouts of these kinds."""

@@ -91,7 +91,7 @@ class FinishedRun:
             "is not among them."
         )
         selection = self.described.get("questions", {})
-        return GivenRollouts("run", self.path, content, given, (note,), frozenset(names), selection=selection)
+        return GivenRollouts("run", self.path, content, given, (note,), selection=selection, teachers=frozenset(names))
 
     def _table(self, name: str) -> pl.DataFrame:
         table = read_table(Path(self.path).expanduser() / f"{name}.parquet")

@@ -24,8 +24,9 @@ from hydrometer.errors import RunFolderError, UserError
 from hydrometer.types import NO_TEACHER
 
 CONTROLS = ("empty:", "wrong_answer")
-AGGREGATE = "aggregate:"
 """Contexts that exist to be compared with; nobody should train with them."""
+AGGREGATE = "aggregate:"
+"""How the context of a teacher begins that is the mean over several."""
 _LINE_ENDS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}
 SEPARATED, RECOMMENDED, LEADING = "separated", "recommended", "leading"
 

@@ -40,6 +40,8 @@ OBJECTIVES: Mapping[str, str] = {
     "top5": "topk_reverse_kl:k=5,form=stop_gradient",
 }
 MADE = "made:"
+PRIVATE = ("answer", "solution", "correct_demo")
+"""Teachers who see what the student never will: a context of the question at hand."""
 TEACHERS: Mapping[str, str] = {
     "expert": "bundled:expert",
     "expert_rl": "bundled:expert-rl",

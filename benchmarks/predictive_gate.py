@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Bool, Float, Int
 
-from benchmarks.predictive_cells import CELLS
+from benchmarks.predictive_cells import BLOCKS, CELLS
 from benchmarks.predictive_results import Gain, trained_scores
 from benchmarks.predictive_statistics import choose
 from benchmarks.study_tables import markdown_table
@@ -45,6 +45,38 @@ def gated_regret(
         is_taken = found.chosen is not None and not withheld[mine[found.chosen]]
         lost.append(max(float(gain[mine].max()), 0.0) - (found.gain if is_taken else 0.0))
     return float(np.mean(lost))
+
+
+def asked_again(
+    gain: Float[np.ndarray, " cell"], blocks: Int[np.ndarray, " cell"], scores: pl.DataFrame, most: int
+) -> list[float]:
+    """Regret in every block where the student's ranking names `most` leaders and the teachers' ranking decides.
+
+    As a run does it: nobody below no teacher is a leader, a leader whose own path sum is not above 0 is not taken.
+    """
+    lost = []
+    first, then = (trained_scores(scores, f"{RANKED_BY}, {who}") for who in ("student", "teacher"))
+    barred = [stopped_cells(scores, who)["interval below 0"] for who in ("student", "teacher")]
+    withheld = stopped_cells(scores, "teacher")["not above 0"]
+    standing = np.where(barred[0], -np.inf, np.nan_to_num(first, nan=-np.inf))
+    second = np.where(barred[1], -np.inf, np.nan_to_num(then, nan=-np.inf))
+    for block in np.unique(blocks):
+        mine = np.flatnonzero(blocks == block)
+        leaders = [place for place in mine[np.argsort(-standing[mine])][:most] if standing[place] > 0.0]
+        chosen = max(leaders, key=lambda place: second[place], default=None)
+        is_taken = chosen is not None and second[chosen] > 0.0 and not withheld[chosen]
+        lost.append(max(float(gain[mine].max()), 0.0) - (float(gain[chosen]) if is_taken else 0.0))
+    return lost
+
+
+def describe_leaders(gain: Float[np.ndarray, " cell"], blocks: Int[np.ndarray, " cell"], scores: pl.DataFrame) -> str:
+    """Regret by how many leaders are asked again, in points."""
+    rows = []
+    for most in (1, 2, 3, len(CELLS)):
+        lost = [100 * one for one in asked_again(gain, blocks, scores, most)]
+        title = str(most) if most < len(CELLS) else "all above no teacher"
+        rows.append([title, *(f"{one:.1f}" for one in lost), f"{np.mean(lost):.1f}"])
+    return markdown_table(["leaders asked again", *BLOCKS, "mean"], rows)
 
 
 def describe_gate(

@@ -2,6 +2,7 @@
 
     answers.parquet   cell, seed, test question -> share of right answers before and after training
     tokens.parquet    the same of the runs on chosen tokens
+    aggregates.parquet, learnable.parquet    scores and values of the diagnoses of aggregates
     scores.parquet    block, arm, score, who continued -> value and interval (all objectives, trained or not)
     splits.parquet    block, arm, who continued, metric -> value on correct and on incorrect paths
     values.parquet    block, teacher -> what it is better by, and how much of that was measured
@@ -25,18 +26,21 @@ from hydrometer.types import NO_TEACHER, STUDENT
 
 TEACHER = "teacher"
 SPLIT_METRICS = ("mean_cosine", "pooled_cosine", "mean_advantage", "mean_signal")
-KINDS = "^(diagnosis|before|after|advice|tokens)"
+KINDS = "^(diagnosis|before|after|advice|tokens|aggregates)"
 
 
 def gather(out: Path, results: Path) -> None:
     """Replace the tables in `results` by what the runs in `out` say."""
     results.mkdir(parents=True, exist_ok=True)
     blocks = [name for name in BLOCKS if (out / f"diagnosis-{name}" / DONE).exists()]
+    means = [name for name in BLOCKS if (out / f"aggregates-{name}" / DONE).exists()]
     rows = {
         "answers": list(_answers(out)),
-        "scores": [row for name in blocks for row in _scores(out, name)],
+        "scores": [row for name in blocks for row in _scores(out / f"diagnosis-{name}", name)],
         "splits": [row for name in blocks for row in _splits(out, name)],
-        "values": [row for name in blocks for row in _values(out, name)],
+        "values": [row for name in blocks for row in _values(out / f"diagnosis-{name}", name)],
+        "aggregates": [row for name in means for row in _scores(out / f"aggregates-{name}", name)],
+        "learnable": [row for name in means for row in _values(out / f"aggregates-{name}", name)],
         "tokens": list(token_answers(out)),
     }
     for name, found in rows.items():
@@ -62,9 +66,9 @@ def _who(continuation: str | None) -> str | None:
     return continuation if continuation in (None, STUDENT) else TEACHER
 
 
-def _scores(out: Path, block: str) -> Iterator[dict[str, Any]]:
+def _scores(folder: Path, block: str) -> Iterator[dict[str, Any]]:
     named = {spec: name for name, spec in OBJECTIVES.items()}
-    for row in read_table(out / f"diagnosis-{block}" / "scores.parquet").iter_rows(named=True):
+    for row in read_table(folder / "scores.parquet").iter_rows(named=True):
         if row["teacher"] != NO_TEACHER:
             place = {"objective": named[row["objective"]], "continuation": _who(row["continuation"])}
             yield {"block": block} | row | place
@@ -81,8 +85,8 @@ def _splits(out: Path, block: str) -> Iterator[dict[str, Any]]:
             yield place | {"continuation": _who(arm["continuation"]), "metric": metric} | values
 
 
-def _values(out: Path, block: str) -> Iterator[dict[str, Any]]:
-    for entry in read_json(out / f"diagnosis-{block}" / DONE)["values"]:
+def _values(folder: Path, block: str) -> Iterator[dict[str, Any]]:
+    for entry in read_json(folder / DONE)["values"]:
         row = {"block": block, "teacher": entry["teacher"]}
         for name in ("teacher_value", "student_value", "difference", "measured"):
             found = entry[name]

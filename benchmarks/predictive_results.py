@@ -14,7 +14,7 @@ from benchmarks.predictive_cells import CELLS, Cell
 from hydrometer.evaluation.comparison import pool_seeds
 from hydrometer.evaluation.statistics import Estimate
 
-TABLES = ("answers", "scores", "splits", "values", "tokens")
+TABLES = ("answers", "scores", "splits", "values", "tokens", "aggregates", "learnable")
 BySeed = Float[np.ndarray, "seed question"]
 
 

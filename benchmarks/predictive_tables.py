@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from benchmarks.predictive_cells import BLOCKS, CELLS, PAPERS, PRIMARY, SECOND
-from benchmarks.predictive_gate import describe_gate
+from benchmarks.predictive_aggregates import describe_aggregates, describe_replaced
+from benchmarks.predictive_cells import BLOCKS, CELLS, PAPERS, PRIMARY, PRIVATE, SECOND
+from benchmarks.predictive_gate import describe_gate, describe_leaders
 from benchmarks.predictive_results import (
     Gain,
     estimate_gains,
@@ -49,8 +50,6 @@ HAS_NO_ZERO += ("teacher_accuracy", "new_knowledge")
 COMBINED = "combined"
 COMBINED_FROM = (PRIMARY, SECOND, "reverse_kl", "accuracy_gain")
 RIDGE = 1.0
-PRIVATE = ("answer", "solution", "correct_demo")
-"""Teachers who see what the student never will: a context of the question at hand."""
 LESSER = "lesser of path_advantage and pooled_cosine, teacher"
 """Not of the design: found when the first seed was in."""
 KNOW_NOTHING = "mean of the other cells"
@@ -241,6 +240,13 @@ def describe_all(results: Path) -> dict[str, str]:
         "cells": lambda: describe_cells(evidence),
         "choices": lambda: describe_choices(evidence),
         "gate": lambda: describe_gate(evidence.gains, evidence.gain, evidence.blocks, tables["scores"]),
+        "leaders": lambda: describe_leaders(evidence.gain, evidence.blocks, tables["scores"]),
+        "aggregates": lambda: describe_aggregates(
+            evidence.gains, tables["values"], tables["learnable"], tables["scores"], tables["aggregates"]
+        ),
+        "replaced": lambda: describe_replaced(
+            evidence.gains, evidence.blocks, evidence.teachers, tables["scores"], tables["aggregates"]
+        ),
         "splits": lambda: describe_splits(tables["splits"]),
         "values": lambda: describe_values(tables["values"]),
         "tokens": lambda: describe_tokens(tables["tokens"]) if "tokens" in tables else "Not run yet.",

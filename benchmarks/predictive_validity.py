@@ -16,6 +16,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.predictive_aggregates import diagnose_aggregates
 from benchmarks.predictive_cells import BLOCKS, CELLS, SEEDS
 from benchmarks.predictive_gather import gather
 from benchmarks.predictive_results import read_results
@@ -55,6 +56,8 @@ def main() -> None:
         if options.out is None:
             parser.error("--out is needed to run anything")
         run_cells(options.out, options.blocks, options.seeds)
+        for name in options.blocks:
+            diagnose_aggregates(options.out, name)
         for seed in options.seeds:
             for teacher in options.token_teachers:
                 run_tokens(options.out, teacher, seed)

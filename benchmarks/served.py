@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from hydrometer.models import CausalModel, Warp, drawn_logprobs
+from hydrometer.models import CausalModel, Warp, drawn_logprobs, walk_logits
 from hydrometer.models.prompting import PromptFormat
 from hydrometer.models.transformers_model import load_model
 from hydrometer.runs.loader import Loader
@@ -66,7 +66,10 @@ def compare(here: CausalModel, served: CausalModel, rollouts: int, tokens: int, 
         took, _ = _timed(lambda model=model: _score(model, prompt, texts), rounds)
         found[f"{name}_scored_tokens_per_s"] = n_scored / took
     reported = np.concatenate([continuation.logprobs for continuation in drawn[:_SCORED]])
-    scored = [np.concatenate([drawn_logprobs(m.score(prompt, t), t, Warp()) for t in texts]) for m in (here, served)]
+    scored = [
+        np.concatenate([drawn_logprobs(walk_logits(model, prompt, text), text, Warp()) for text in texts])
+        for model in (here, served)
+    ]
     found["gap_passes_nats"] = float(np.abs(reported - scored[1]).mean())
     found["gap_passes_largest_nats"] = float(np.abs(reported - scored[1]).max())
     found["gap_weights_nats"] = float(np.abs(scored[0] - scored[1]).mean())

@@ -24,6 +24,13 @@ NO_TEACHER = "no teacher"
 """What stands in rankings for leaving the student as it is."""
 
 
+class WeightedPrompt(NamedTuple):
+    """One of several prompts whose next-token distributions are averaged; the weights of all of them sum to 1."""
+
+    prompt_ids: tuple[int, ...]
+    weight: float
+
+
 class Message(NamedTuple):
     """One turn of a chat."""
 

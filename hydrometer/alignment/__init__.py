@@ -6,9 +6,11 @@ from hydrometer.alignment.comparison import RunComparison, compare_runs
 from hydrometer.alignment.nodes import complete_nodes
 from hydrometer.alignment.scores import compute_alignment
 from hydrometer.alignment.summary import summarise
+from hydrometer.alignment.wording import Privilege
 
 __all__ = [
     "ObjectiveInfo",
+    "Privilege",
     "RunComparison",
     "accuracy_by_difficulty",
     "compare_runs",

@@ -30,6 +30,7 @@ from hydrometer.alignment.wording import (
     LITTLE_MEASURED,
     LOOKED_BEFORE,
     MEASURED_AT,
+    Privilege,
     harm_sentences,
     measurement_warnings,
     name_of,
@@ -58,7 +59,7 @@ def summarise(
     objectives: Mapping[str, ObjectiveInfo],
     controls: Mapping[str, str],
     cost: Mapping[str, int | float],
-    privileged: Mapping[str, str] = MappingProxyType({}),
+    privileged: Mapping[str, Privilege] = MappingProxyType({}),
     epsilon: float = EPSILON,
     by_outcomes: bool = False,
     needed: float = RECOMMEND_AT,
@@ -83,7 +84,7 @@ def summarise(
         objectives: name -> direction key and whether it is a reference; order decides which alias names an arm.
         controls: teacher -> its control teacher.
         cost: what the run spent; `generated_tokens` scales the price of separating the arms.
-        privileged: teacher -> its context, where that is of the one question at hand.
+        privileged: teachers whose context is of the one question at hand.
         epsilon: arms this close to the best are as good as it.
         by_outcomes: rank arms by the outcomes of the paths (see `outcomes`) instead of by the measured nodes.
         needed: level of a recommendation and of intervals over questions; higher where the run has looked before (see

@@ -1,7 +1,9 @@
 """The sentences of a summary: what is recommended or why not, and what the numbers cannot say."""
 
 import math
+import shlex
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from hydrometer.alignment.choice import NO_UNIT, Ranked, Ranking, Worth
 from hydrometer.alignment.intervals import MIN_QUESTIONS
@@ -36,6 +38,7 @@ PRIVILEGE = (
     "write what only somebody who was told can know. Take a context that holds for every question (rule:TEXT) or "
     "another model, or train a few steps and evaluate them against the untrained student first."
 )
+LEARNABLE = " What it can learn of it, another teacher says: --teacher {aggregate} --continuation both."
 TEACHER_LIMIT = "It assumes that {who} writes the rest of every response, which the student in training does not do."
 
 
@@ -131,9 +134,19 @@ def harm_sentences(ranking: Ranking, name: str) -> list[str]:
     return list(told.values())
 
 
-def privilege_sentence(teacher: str, context: str) -> str:
+class Privilege(NamedTuple):
+    """What a teacher sees and the student never will."""
+
+    context: str
+    aggregate: str | None
+    """Spec of the teacher that is the mean over the contexts that the student cannot tell apart, where there is one
+    and the run lacks it."""
+
+
+def privilege_sentence(teacher: str, privilege: Privilege) -> str:
     """The warning of a leader that sees what the student never will."""
-    return PRIVILEGE.format(who=teacher, context=context)
+    more = "" if privilege.aggregate is None else LEARNABLE.format(aggregate=shlex.quote(privilege.aggregate))
+    return PRIVILEGE.format(who=teacher, context=privilege.context) + more
 
 
 def _not_weighed(line: Ranked) -> str:

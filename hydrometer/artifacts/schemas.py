@@ -138,6 +138,7 @@ TABLES: dict[str, dict[str, Any]] = {
         "skipped": pl.Boolean,
         "reason": pl.String,
         "messages": _MESSAGES,
+        "instances": pl.List(pl.Struct({"weight": pl.Float64, "prompt": pl.String})),
     },
     "context_rollouts": {
         "question_id": pl.String,

@@ -69,6 +69,7 @@ def _order_of(
         parent,
         model=continuer.name,
         is_thinking=continued.asked.is_thinking,
+        mixture=continued.asked.mixture,
     )
 
 

@@ -15,14 +15,16 @@ from hydrometer.runs.rounds import Rounds
 from hydrometer.runs.teachers import Teacher
 from hydrometer.sampling import rollout_seed
 from hydrometer.teachers import (
+    Belief,
     TeacherPrompt,
     blank_text,
+    build_instances,
     build_teacher_prompt,
     request_summary,
     screen_summary,
     shown_demonstrations,
 )
-from hydrometer.types import STUDENT, Rollout
+from hydrometer.types import STUDENT, Grading, Rollout
 
 
 def build_contexts(
@@ -33,7 +35,21 @@ def build_contexts(
     _write_summaries(instruments, rounds, progress, states)
     for state in states:
         for teacher in instruments.teachers:
-            state.prompts[teacher.name] = _build_prompt(teacher, state)
+            if teacher.context.aggregate:
+                state.prompts[teacher.name] = _build_aggregate(teacher, state, instruments.config.grading)
+            else:
+                state.prompts[teacher.name] = _build_prompt(teacher, state)
+
+
+def _build_aggregate(teacher: Teacher, state: QuestionState, grading: Grading) -> TeacherPrompt:
+    return build_instances(
+        teacher.context,
+        teacher.frame,
+        state.question,
+        [Belief(one, state.grades[one.rollout_id].under(grading).parsed) for one in state.demos()],
+        refuse=state.of_kind("path"),
+        blank=lambda text: blank_text(teacher.model, text),
+    )
 
 
 def _build_prompt(teacher: Teacher, state: QuestionState) -> TeacherPrompt:

@@ -178,5 +178,5 @@ def _score(instruments: Instruments, state: QuestionState, paths: Sequence[Rollo
         threshold=instruments.config.candidate_threshold,
         listed=[None if one is None else one.candidates for one in frozen],
     )
-    scored = sum(len(path.token_ids) for path in paths) * (1 + len(views))
+    scored = sum(len(path.token_ids) for path in paths) * (1 + sum(len(view.prompts) for view in views))
     return {"scored_tokens": scored, "arrays": [encode_arrays(found.arrays()) for found in scores]}

@@ -13,7 +13,7 @@ from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
 from hydrometer.runs.drawing import Writer, draw_in_rounds
 from hydrometer.runs.progress import Progress
-from hydrometer.runs.rollouts import Asked, Order, ask
+from hydrometer.runs.rollouts import Asked, Order, ask_teacher
 from hydrometer.runs.rounds import Rounds
 from hydrometer.sampling import rollout_seed
 from hydrometer.types import STUDENT
@@ -63,8 +63,7 @@ def _orders(seed: int, count: int, respondent: Writer, state: QuestionState) -> 
     if respondent.name == STUDENT:
         asked = Asked(state.prompt_ids, state.is_thinking)
     else:
-        prompt = state.prompts[respondent.name]
-        asked = ask(respondent.model, prompt.messages, assistant=prompt.assistant)
+        asked = ask_teacher(respondent.model, state.prompts[respondent.name])
     stream = f"in_context\x1f{respondent.name}\x1f{state.question.question_id}"
     return [
         Order(
@@ -75,6 +74,7 @@ def _orders(seed: int, count: int, respondent: Writer, state: QuestionState) -> 
             rollout_seed(seed, stream, number),
             model=respondent.name,
             is_thinking=asked.is_thinking,
+            mixture=asked.mixture,
         )
         for number in range(count)
     ]

@@ -56,7 +56,7 @@ def _score(instruments: Instruments, state: QuestionState, rollouts: Sequence[Ro
     views = instruments.views(state.prompts)
     responses = [rollout.token_ids for rollout in rollouts]
     ratios = response_log_ratios(instruments.student, state.prompt_ids, views, responses, instruments.warp)
-    scored = sum(map(len, responses)) * (1 + len(views))
+    scored = sum(map(len, responses)) * (1 + sum(len(view.prompts) for view in views))
     return {"scored_tokens": scored, "arrays": encode_arrays({"log_ratio": np.concatenate(ratios, axis=1)})}
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from hydrometer.diagnosis.config import DiagnoseConfig
 from hydrometer.errors import SpecError
 from hydrometer.models import GREEDY, CausalModel
+from hydrometer.models.vllm.engine import Served
 from hydrometer.runs.drawing import Writer
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions
@@ -19,6 +20,11 @@ def build_teacher(
     """A teacher with its model, its words, and who writes what it is shown."""
     model = student if spec.model == SELF else loader.load(spec.model, prompts.prompt_format(spec.name))
     context = spec.context
+    if context.aggregate and isinstance(model, Served):
+        raise SpecError(
+            f"Teacher '{spec.name}': an aggregate reads several prompts side by side, which '{model.spec}' does not. "
+            "Load the model itself, or leave this teacher out."
+        )
     own = config.student if spec.model == SELF else spec.model
     return Teacher(
         name=spec.name,

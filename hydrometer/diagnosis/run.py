@@ -45,7 +45,7 @@ from hydrometer.diagnosis.provenance import describe_run
 from hydrometer.diagnosis.score_table import build_scores, count_in_context, count_own
 from hydrometer.diagnosis.setup import Instruments, build_instruments
 from hydrometer.diagnosis.tables import build_tables, pack_rollouts
-from hydrometer.diagnosis.values import describe_values, explain_faults
+from hydrometer.diagnosis.values import describe_values, explain_faults, explain_learnable
 from hydrometer.errors import DiskError, SpecError, UserError
 from hydrometer.models import CausalModel, torch_threads
 from hydrometer.report import end_with_report
@@ -180,7 +180,7 @@ def _write_results(
         by_outcomes=instruments.ranks_by_outcomes,
         needed=found.looks[-1].needed if found.looks else RECOMMEND_AT,
         teacher_decided_after=found.looks[-1].teacher_decided_after if found.looks else None,
-        warnings=[*_warnings(instruments, found, eligible_nodes), *explain_faults(values)],
+        warnings=[*_warnings(instruments, found, eligible_nodes), *explain_faults(values), *explain_learnable(values)],
         seed=instruments.config.seed,
         studies=studies,
         unlisted=instruments.unlisted,

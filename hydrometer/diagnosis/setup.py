@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from hydrometer.alignment import ObjectiveInfo
+from hydrometer.alignment import ObjectiveInfo, Privilege
 from hydrometer.credentials import refuse_secrets
 from hydrometer.diagnosis.config import DEMO_TEACHERS, DiagnoseConfig
 from hydrometer.diagnosis.continuation import Continuer, build_continuers, refuse_continuation
@@ -24,12 +24,12 @@ from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.engines import require_scorers
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
-from hydrometer.runs.rollouts import Asked, ask
+from hydrometer.runs.rollouts import Asked, ask_teacher
 from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, Map, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
-from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView
+from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView, aggregate_of
 from hydrometer.types import STUDENT, Question, Task
 
 
@@ -71,10 +71,27 @@ class Instruments:
         }
 
     @property
-    def privileged(self) -> dict[str, str]:
-        """Teachers whose context is of the one question at hand, and that context."""
-        told = [teacher for teacher in self.teachers if teacher.context.is_of_one_question]
-        return {teacher.name: str(teacher.context) for teacher in told}
+    def privileged(self) -> dict[str, Privilege]:
+        """Teachers whose context is of the one question at hand."""
+        given = zip(self.teachers, self.config.teacher, strict=False)  # objects have no spec, and no context either
+        return {
+            teacher.name: Privilege(
+                str(teacher.context), None if teacher.name in self.aggregates else aggregate_of(spec)
+            )
+            for teacher, spec in given
+            if teacher.context.is_of_one_question
+        }
+
+    @property
+    def aggregates(self) -> dict[str, str]:
+        """Teacher name -> name of the teacher that is its aggregate, where both are in the run."""
+        means = {(id(one.model), one.context): one.name for one in self.teachers if one.context.aggregate}
+        return {
+            one.name: mean
+            for one in self.teachers
+            if not one.context.empty and (mean := means.get((id(one.model), one.context._replace(aggregate=True))))
+            if mean != one.name
+        }
 
     @property
     def unlisted(self) -> frozenset[str]:
@@ -96,9 +113,10 @@ class Instruments:
     def views(self, prompts: Mapping[str, TeacherPrompt]) -> list[TeacherView]:
         """Every teacher that is not skipped, with its prompt for one question (by teacher name)."""
         return [
-            TeacherView(teacher.name, teacher.model, teacher.model.render(prompt.messages, assistant=prompt.assistant))
+            TeacherView(teacher.name, teacher.model, asked.prompt_ids, asked.mixture)
             for teacher in self.teachers
             if (prompt := prompts[teacher.name]).reason is None
+            for asked in (ask_teacher(teacher.model, prompt),)
         ]
 
     def asked(self, state: QuestionState) -> dict[str, Asked]:
@@ -108,7 +126,7 @@ class Instruments:
             if name == STUDENT:
                 found[name] = Asked(state.prompt_ids, state.is_thinking)
             elif (prompt := state.prompts[name]).reason is None:
-                found[name] = ask(self.models[name], prompt.messages, assistant=prompt.assistant)
+                found[name] = ask_teacher(self.models[name], prompt)
         return found
 
     @property

@@ -135,4 +135,5 @@ def open_question(
     student: CausalModel, question: Question, frozen: Mapping[int, FrozenPath] = MappingProxyType({})
 ) -> QuestionState:
     """A question as the student is asked it, before anything is sampled."""
-    return QuestionState(question, *ask(student, question.prompt), frozen=frozen)
+    asked = ask(student, question.prompt)
+    return QuestionState(question, asked.prompt_ids, asked.is_thinking, frozen=frozen)

@@ -18,10 +18,11 @@ from hydrometer.diagnosis.measurement import Measurement
 from hydrometer.diagnosis.rewards import REWARD_COLUMNS, average_rewards, log_ratio_rows
 from hydrometer.diagnosis.setup import Instruments
 from hydrometer.diagnosis.state import QuestionState
+from hydrometer.models import CausalModel
 from hydrometer.success.candidates import CANDIDATE_KEY, add_success
 from hydrometer.success.rates import jeffreys_interval
 from hydrometer.success.tree import VISIT_SCHEMA
-from hydrometer.teachers import PathScores
+from hydrometer.teachers import PathScores, TeacherPrompt
 from hydrometer.types import STUDENT, Grading, Message, Rollout
 
 Tables = dict[str, pl.DataFrame]
@@ -305,9 +306,18 @@ def _contexts(instruments: Instruments, states: Sequence[QuestionState]) -> list
                     "skipped": skipped,
                     "reason": prompt.reason,
                     "messages": _messages(prompt.messages, prompt.assistant),
+                    "instances": _instances(teacher.model, prompt),
                 }
             )
     return rows
+
+
+def _instances(model: CausalModel, prompt: TeacherPrompt) -> list[dict[str, Any]] | None:
+    """All that an aggregate is the mean of."""
+    return [
+        {"weight": one.weight, "prompt": model.prompt_text(one.messages, assistant=one.assistant)}
+        for one in prompt.instances
+    ] or None
 
 
 def _messages(messages: Sequence[Message], assistant: str = "") -> list[dict[str, str]]:

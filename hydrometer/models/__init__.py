@@ -7,7 +7,7 @@ from hydrometer.models.score_cache import ScoreCache, open_score_cache
 from hydrometer.models.specs import ModelSpec, parse_model_spec
 from hydrometer.models.threads import torch_threads
 from hydrometer.models.token_map import check_token_maps
-from hydrometer.models.walking import drawn_logprobs, positions_per_block, walk_each, walk_logits
+from hydrometer.models.walking import drawn_logprobs, positions_per_block, walk_each, walk_logits, walk_mixture
 
 __all__ = [
     "FAMILY",
@@ -29,5 +29,6 @@ __all__ = [
     "uncached",
     "walk_each",
     "walk_logits",
+    "walk_mixture",
     "warp_logprobs",
 ]

@@ -24,7 +24,7 @@ from hydrometer.models.prompting import PromptFormat
 from hydrometer.models.score_cache import Row, ScoreCache
 from hydrometer.models.specs import parse_model_spec
 from hydrometer.models.tokenized import TokenizedModel
-from hydrometer.models.walking import drawn_logprobs
+from hydrometer.models.walking import drawn_logprobs, walk_each
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 _CHUNK_BYTES = 16 << 20
@@ -125,8 +125,8 @@ class TransformersModel(TokenizedModel):
         self, prompt_ids: Sequence[int], responses: Sequence[Sequence[int]], warp: Warp
     ) -> list[Float64[np.ndarray, " token"]]:
         """Log-probability (nats) of every token of responses to one prompt; -inf outside a nucleus."""
-        each = self.score_each(prompt_ids, responses)
-        return [drawn_logprobs(chunks, response, warp) for chunks, response in zip(each, responses, strict=True)]
+        walks = walk_each(self, prompt_ids, responses)
+        return [drawn_logprobs(walk, response, warp) for walk, response in zip(walks, responses, strict=True)]
 
     @torch.inference_mode()
     def _last_logits(

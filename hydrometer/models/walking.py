@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from hydrometer.models.causal import CausalModel, LogitsChunk, ScoresTogether, Warp, warp_logprobs
+from hydrometer.types import WeightedPrompt
 
 _BLOCK_ELEMENTS = 1 << 18
 """Vocabulary x positions handled at a time on the CPU: 2 MiB per float64 array, which fits a cache."""
@@ -28,6 +29,29 @@ def walk_each(
     if isinstance(model, ScoresTogether):
         return map(_in_blocks, model.score_each(prompt_ids, responses))
     return (walk_logits(model, prompt_ids, response) for response in responses)
+
+
+def walk_mixture(
+    model: CausalModel, prompts: Sequence[WeightedPrompt], responses: Sequence[Sequence[int]]
+) -> Iterator[Iterator[Float[Tensor, "block vocab"]]]:
+    """The same under the weighted geometric mean of what a model says after several prompts.
+
+    A weighted mean of logits is that mean's logits: the normalisers are constants of a position.
+    """
+    if len(prompts) == 1:
+        return walk_each(model, prompts[0].prompt_ids, responses)
+    each = [walk_each(model, prompt_ids, responses) for prompt_ids, _ in prompts]
+    return (_weigh(walks, [weight for _, weight in prompts]) for walks in zip(*each, strict=True))
+
+
+def _weigh(
+    walks: Sequence[Iterator[Float[Tensor, "block vocab"]]], weights: Sequence[float]
+) -> Iterator[Float[Tensor, "block vocab"]]:
+    for blocks in zip(*walks, strict=True):
+        mean = blocks[0].double() * weights[0]
+        for block, weight in zip(blocks[1:], weights[1:], strict=True):
+            mean += block * weight
+        yield mean
 
 
 def _in_blocks(chunks: Iterator[LogitsChunk]) -> Iterator[Float[Tensor, "block vocab"]]:
@@ -52,10 +76,13 @@ def positions_per_block(logits: Float[Tensor, "position vocab"]) -> int:
     return max(1, limit // logits.shape[-1])
 
 
-def drawn_logprobs(chunks: Iterator[LogitsChunk], response: Sequence[int], warp: Warp) -> Float64[np.ndarray, " token"]:
-    """Log-probability (nats) of every token of a response whose scores these are; -inf outside a nucleus."""
-    parts = [np.zeros(0)]
-    for start, logits in chunks:
+def drawn_logprobs(
+    blocks: Iterator[Float[Tensor, "block vocab"]], response: Sequence[int], warp: Warp
+) -> Float64[np.ndarray, " token"]:
+    """Log-probability (nats) of every token of a response whose logits these are; -inf outside a nucleus."""
+    parts, start = [np.zeros(0)], 0
+    for logits in blocks:
         own = torch.tensor(response[start : start + len(logits)], device=logits.device)
+        start += len(logits)
         parts.append(warp_logprobs(logits.double(), warp).gather(-1, own[:, None])[:, 0].cpu().numpy())
     return np.concatenate(parts)

@@ -11,6 +11,7 @@ n equally likely contexts -log Z comes out too small, by the factor (n - 1) / n 
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -24,14 +25,14 @@ from hydrometer.models import CausalModel, walk_logits, warp_logprobs
 from hydrometer.probes.config import AggregationConfig
 from hydrometer.probes.estimates import estimate_tokens
 from hydrometer.probes.findings import Findings
-from hydrometer.probes.instances import Instance, build_instances, draws_from_student
 from hydrometer.probes.mixture import Gaps, compute_gaps
 from hydrometer.probes.responses import Sitting, Start, Written, ask_all, by_question, write, write_demonstrations
 from hydrometer.probes.scoring import place_tokens
 from hydrometer.probes.showing import refuse_empty
-from hydrometer.runs.rollouts import Asked
+from hydrometer.runs.rollouts import Asked, ask_teacher
 from hydrometer.runs.rounds import Record
-from hydrometer.types import Question, Rollout
+from hydrometer.teachers import Belief, blank_text, build_instances, draws_from_student
+from hydrometer.types import Question, Rollout, WeightedPrompt
 
 _AGREES = 1e-3
 """Nats per token below which the contexts are said to agree."""
@@ -46,7 +47,7 @@ def probe_aggregation(sitting: Sitting) -> Findings:
     starts = [Start(question) for question in bench.questions]
     written = write(sitting, bench.student, asked, starts, config.samples)
     belief = write_demonstrations(
-        sitting, asked, are_needed=any(draws_from_student(teacher) for teacher in bench.teachers)
+        sitting, asked, are_needed=any(draws_from_student(one.context, one.frame) for one in bench.teachers)
     )
     responses = by_question(written)
     designs, skipped = _build_designs(sitting, belief, responses)
@@ -66,22 +67,28 @@ def probe_aggregation(sitting: Sitting) -> Findings:
 
 def _build_designs(
     sitting: Sitting, belief: Mapping[str, Sequence[Written]], responses: Mapping[str, Sequence[Written]]
-) -> tuple[dict[str, dict[str, tuple[Instance, ...]]], dict[str, dict[str, str]]]:
+) -> tuple[dict[str, dict[str, tuple[WeightedPrompt, ...]]], dict[str, dict[str, str]]]:
     """The contexts by teacher and question, and why there are none where there are none."""
     bench = sitting.bench
     config = bench.config
     assert isinstance(config, AggregationConfig)
-    designs: dict[str, dict[str, tuple[Instance, ...]]] = {}
+    designs: dict[str, dict[str, tuple[WeightedPrompt, ...]]] = {}
     skipped: dict[str, dict[str, str]] = {}
     for teacher in bench.teachers:
         mine, without = designs.setdefault(teacher.name, {}), skipped.setdefault(teacher.name, {})
         for question in bench.questions:
             name = question.question_id
             built = build_instances(
-                teacher, question, belief.get(name, ()), responses[name], rules=config.rule, grading=config.grading
+                teacher.context,
+                teacher.frame,
+                question,
+                [Belief(one.rollout, one.drawn.grades.under(config.grading).parsed) for one in belief.get(name, ())],
+                refuse=[one.rollout for one in responses[name]],
+                rules=config.rule,
+                blank=partial(blank_text, teacher.model),
             )
             if built.reason is None:
-                mine[name] = built.found
+                mine[name] = ask_teacher(teacher.model, built).mixture
             else:
                 without[name] = built.reason
         refuse_empty(teacher, mine, without)
@@ -92,7 +99,7 @@ def _compare(
     sitting: Sitting,
     asked: Mapping[str, Asked],
     responses: Mapping[str, Sequence[Written]],
-    designs: Mapping[str, Mapping[str, tuple[Instance, ...]]],
+    designs: Mapping[str, Mapping[str, tuple[WeightedPrompt, ...]]],
 ) -> pl.DataFrame:
     """The rows of `disagreement.parquet`, one journalled round per question."""
     bench = sitting.bench
@@ -119,7 +126,7 @@ def _score(
     asked: Mapping[str, Asked],
     question: Question,
     rollouts: Sequence[Rollout],
-    designs: Mapping[str, tuple[Instance, ...]],
+    designs: Mapping[str, tuple[WeightedPrompt, ...]],
 ) -> Record:
     models = {teacher.name: teacher.model for teacher in sitting.bench.teachers}
     own = asked[question.question_id].prompt_ids
@@ -133,7 +140,7 @@ def _score(
 
 
 def _gaps(
-    sitting: Sitting, own: tuple[int, ...], model: CausalModel, instances: Sequence[Instance], rollout: Rollout
+    sitting: Sitting, own: tuple[int, ...], model: CausalModel, instances: Sequence[WeightedPrompt], rollout: Rollout
 ) -> Gaps:
     """At every token of one response."""
     bench = sitting.bench

@@ -19,7 +19,7 @@ from hydrometer.runs.drawing import Grader, Writer
 from hydrometer.runs.engines import require_scorers
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
-from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
+from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_aggregates, refuse_reserved
 from hydrometer.sampling import SamplingSettings, build_sampler
 from hydrometer.tasks import grade_by, load_task
 from hydrometer.teachers import PEER, SELF, SUMMARISED, ContextSpec, TeacherSpec
@@ -127,6 +127,7 @@ def _check_depths(depths: Sequence[str]) -> None:
 
 def _parse_specs(config: ProbeConfig) -> tuple[TeacherSpec, ...]:
     specs = parse_teachers(config.teacher)
+    refuse_aggregates(specs, "Name the context itself; `hydrometer probe aggregation` compares what it says.")
     for spec, text in zip(specs, config.teacher, strict=True):
         if spec.context.name == PEER or spec.context.name in SUMMARISED:
             raise SpecError(

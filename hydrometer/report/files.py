@@ -30,6 +30,7 @@ class RunFiles(NamedTuple):
 
 _ADDED = {
     *("parsed", "unparsed", "correct_strict", "correct_relaxed", "messages", "demos_by", "summariser"),
+    "instances",
     *("reward_to_go", "reward_variance", "reward_success_covariance"),
     *("total_variation", "teacher_entropy_nats", "overlap_ratio", "student_overlap_mass", "teacher_overlap_mass"),
 }

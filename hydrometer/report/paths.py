@@ -270,6 +270,7 @@ def _context(context: Mapping[str, Any], prompts: Sequence[str]) -> Json:
     """One teacher's view: place of its prompt, demonstrations and who wrote them, who summed up, why skipped."""
     return {
         "prompt": None if context["prompt"] is None else prompts.index(context["prompt"]),
+        "instances": len(context["instances"] or []),
         "demos": context["demo_rollout_ids"] or [],
         "by": visible_text(context["demos_by"] or "", ANSWER_CHARACTERS),
         "summariser": visible_text(context["summariser"] or "", ANSWER_CHARACTERS),

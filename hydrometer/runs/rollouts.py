@@ -8,6 +8,7 @@ from hydrometer.models import CausalModel
 from hydrometer.runs.rounds import Record
 from hydrometer.sampling import Sampler, SampleRequest
 from hydrometer.tasks import answer_part, opens_thought, verify_all
+from hydrometer.teachers import TeacherPrompt
 from hydrometer.types import (
     STUDENT,
     Grades,
@@ -19,6 +20,7 @@ from hydrometer.types import (
     Score,
     Task,
     VerifierFailure,
+    WeightedPrompt,
 )
 
 
@@ -28,12 +30,24 @@ class Asked(NamedTuple):
     prompt_ids: tuple[int, ...]
     is_thinking: bool
     """Whether it has opened a thought."""
+    mixture: tuple[WeightedPrompt, ...] = ()
+    """Where the model writes as an aggregate: all prompts that it is the mean of, the first of them `prompt_ids`."""
 
 
 def ask(model: CausalModel, messages: tuple[Message, ...], *, assistant: str = "") -> Asked:
     """The prompt of a model; `assistant` opens its turn."""
     text = model.prompt_text(messages, assistant=assistant)
     return Asked(model.render(messages, assistant=assistant), opens_thought(text))
+
+
+def ask_teacher(model: CausalModel, prompt: TeacherPrompt) -> Asked:
+    """What a teacher that is not skipped is given."""
+    asked = ask(model, prompt.messages, assistant=prompt.assistant)
+    return asked._replace(
+        mixture=tuple(
+            WeightedPrompt(model.render(one.messages, assistant=one.assistant), one.weight) for one in prompt.instances
+        )
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +65,8 @@ class Order:
     """Who is to sample it."""
     is_thinking: bool = False
     """Whether the prompt has opened a thought."""
+    mixture: tuple[WeightedPrompt, ...] = ()
+    """See `Asked`."""
 
 
 def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalModel, task: Task) -> Record:
@@ -58,7 +74,7 @@ def sample_orders(orders: Sequence[Order], sampler: Sampler, student: CausalMode
 
     The verifier sees what follows the thoughts of a thinking model; rollouts keep all of it.
     """
-    requests = [SampleRequest(order.prompt_ids, order.prefix_ids, order.seed) for order in orders]
+    requests = [SampleRequest(one.prompt_ids, one.prefix_ids, one.seed, mixture=one.mixture) for one in orders]
     drawn = sampler.sample(requests)
     texts = [
         answer_part(student.decode((*order.prefix_ids, *d.token_ids)), is_open=order.is_thinking)

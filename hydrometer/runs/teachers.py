@@ -61,6 +61,20 @@ def _check_models(spec: TeacherSpec, text: str) -> None:
     parse_model_spec(peer)
 
 
+def refuse_aggregates(specs: Sequence[TeacherSpec], instead: str) -> None:
+    """Refuse teachers that are the mean over several contexts, where only one can be shown.
+
+    Args:
+        specs: of the run.
+        instead: what to take in their place; a sentence.
+
+    Raises:
+        SpecError: there is one.
+    """
+    if found := next((spec for spec in specs if spec.context.aggregate), None):
+        raise SpecError(f"Teacher '{found.name}': 'aggregate:' is for `hydrometer diagnose`. {instead}")
+
+
 def refuse_reserved(names: Sequence[str]) -> None:
     """Refuse a teacher that is called what something else is called in run folders.
 

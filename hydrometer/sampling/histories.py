@@ -4,7 +4,8 @@ Continuations of one prefix agree for as long as the student is sure of what com
 numbers and draws its own token, so that nothing is shared but the forward pass whose result would be the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from typing import Generic, TypeVar
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,9 +13,11 @@ from torch import Tensor
 
 _MOST_IDLE = 4
 """Histories that nobody follows any more ride along until they are one in so many."""
+_Read = TypeVar("_Read", bound=Hashable)
+"""What says what a row has read."""
 
 
-class Histories:
+class Histories(Generic[_Read]):
     """Which of the model's rows each open row of a batch follows.
 
     Attributes:
@@ -23,7 +26,7 @@ class Histories:
         count: of histories, those included that nobody follows any more.
     """
 
-    def __init__(self, contexts: Sequence[tuple[int, ...]], device: torch.device):
+    def __init__(self, contexts: Sequence[_Read], device: torch.device):
         if device.type == "cpu":
             place = {context: number for number, context in enumerate(dict.fromkeys(contexts))}
             self.contexts, places = list(place), [place[context] for context in contexts]

@@ -12,6 +12,7 @@ from jaxtyping import Float64
 
 from hydrometer.models import Warp
 from hydrometer.sampling.seeding import uniforms
+from hydrometer.types import WeightedPrompt
 
 
 class SamplingSettings(NamedTuple):
@@ -31,6 +32,14 @@ class SampleRequest(NamedTuple):
     seed: int
     most_tokens: int | None = None
     """Draw at most so many (>= 1), where the settings would allow more."""
+    mixture: tuple[WeightedPrompt, ...] = ()
+    """Where it is not empty, each token is drawn from the normalised weighted geometric mean of what the model says
+    after these prompts; `prompt_ids` is then one of them."""
+
+    @property
+    def prompts(self) -> tuple[WeightedPrompt, ...]:
+        """The mixture, or the one prompt."""
+        return self.mixture or (WeightedPrompt(self.prompt_ids, 1.0),)
 
 
 class Continuation(NamedTuple):

@@ -86,8 +86,9 @@ class _ScriptedSampler:
         token_ids: list[int] = []
         logprobs: list[float] = []
         for number in numbers(request, room(request, self.settings)):
-            logits = self.model.next_logits(request.prompt_ids, (*request.prefix_ids, *token_ids))
-            warped = warp_logprobs(logits.double(), self.settings.warp).exp().numpy()
+            read = (*request.prefix_ids, *token_ids)
+            logits = torch.stack([w * self.model.next_logits(ids, read).double() for ids, w in request.prompts]).sum(0)
+            warped = warp_logprobs(logits, self.settings.warp).exp().numpy()
             cumulative = warped.cumsum()
             token_ids.append(int(np.searchsorted(cumulative, min(number, 1 - 1e-12) * cumulative[-1], side="right")))
             logprobs.append(float(np.log(warped[token_ids[-1]])))

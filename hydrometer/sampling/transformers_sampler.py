@@ -15,6 +15,7 @@ from hydrometer.models.transformers_model import TransformersModel
 from hydrometer.sampling.decoding import start_rows_of
 from hydrometer.sampling.drawing import draw_tokens
 from hydrometer.sampling.histories import Histories
+from hydrometer.sampling.mixed_rows import Reading, read_by, start_reading
 from hydrometer.sampling.protocol import Continuation, SampleRequest, SamplingSettings, numbers, room, settled
 from hydrometer.sampling.rows import Rows, StartRows
 from hydrometer.sampling.shared_prefix import SharedPrefixRows
@@ -75,7 +76,7 @@ class TransformersSampler:
         """What a row adds to a batch whose last trunk is given: keys and values, and what becomes of its logits."""
         is_shared = self.start_rows is SharedPrefixRows and trunk[: len(context)] == context
         tokens = room(request, self.settings) + (0 if is_shared else len(context))
-        return tokens * self._bytes_per_token + 24 * self.model.output_size
+        return len(request.prompts) * (tokens * self._bytes_per_token + 24 * self.model.output_size)
 
     @cached_property
     def _bytes_per_token(self) -> int:
@@ -99,7 +100,7 @@ class _Batch:
         self.model = model
         self.settings = settings
         self.start_rows = start_rows
-        self.contexts = [(*request.prompt_ids, *request.prefix_ids) for request in requests]
+        self.readings = [read_by(request) for request in requests]
         self.limits = np.array([room(request, settings) for request in requests])
         steps, device = int(self.limits.max()), model.device
         by_row = np.stack([numbers(request, steps) for request in requests], axis=1)
@@ -112,18 +113,18 @@ class _Batch:
     @torch.inference_mode()
     def run(self) -> list[Continuation]:
         """Draw until every row has ended or is full."""
-        histories = Histories(self.contexts, self.model.device)
-        decoded = self.start_rows(self.model, [context[:-1] for context in histories.contexts], len(self.token_ids))
+        histories = Histories(self.readings, self.model.device)
+        decoded = start_reading(self.start_rows, self.model, histories.contexts, len(self.token_ids))
         with decoded.installed():
             self._draw(decoded, histories)
         return self._continuations()
 
-    def _draw(self, decoded: Rows, histories: Histories) -> None:
+    def _draw(self, decoded: Rows, histories: Histories[Reading]) -> None:
         device = self.model.device
         limits = torch.from_numpy(self.limits).to(device)
         steps_with_a_limit = set(self.limits.tolist())
-        inputs = torch.tensor([context[-1] for context in histories.contexts], device=device)
-        rows = torch.arange(len(self.contexts), device=device)
+        inputs = torch.tensor([reading.contexts[0][-1] for reading in histories.contexts], device=device)
+        rows = torch.arange(len(self.readings), device=device)
         is_open = torch.ones_like(rows, dtype=torch.bool)
         for step in range(len(self.token_ids)):
             logits = self._warped(decoded.step(inputs)[:, : self.model.vocab_size])

@@ -5,6 +5,8 @@ response tokens that follow are the student's, unchanged. Frames use plain `$nam
 nothing in a question's text can reach an attribute or be expanded twice.
 
 `empty:CONTEXT` is a control: the same frame with every content slot replaced by filler of the same number of tokens.
+`aggregate:CONTEXT` is what a student can learn of a teacher that sees CONTEXT: the normalised geometric mean of what it
+says under every content that the student cannot tell apart (`instances`; arXiv:2605.11182 eqs 10-11).
 """
 
 from dataclasses import dataclass
@@ -82,25 +84,34 @@ PEER = "peer_demo"
 _WITH_ARGUMENT = {"rule": "rule:TEXT", PEER: "peer_demo:MODEL"}
 
 
+AGGREGATED = frozenset({"answer", "solution", "masked_solution", "hidden_think", "correct_demo", "correct_wrong_demo"})
+"""Contexts of one question whose other contents can be had from what the student writes."""
+
+
 class ContextSpec(NamedTuple):
-    """A parsed context: its frame, what follows `rule:` or `peer_demo:`, and whether its content is blanked."""
+    """A parsed context: its frame, what follows `rule:` or `peer_demo:`, and what is done with its content."""
 
     name: str
     argument: str = ""
     empty: bool = False
+    """Whether it is blanked."""
+    aggregate: bool = False
+    """Whether the teacher is the mean over the contents that the student cannot tell apart."""
 
     @property
     def is_of_one_question(self) -> bool:
         """Whether its content is about the question at hand, which a student will never be told."""
-        return not self.empty and any(slot != "rule" for slot in FRAMES[self.name].slots)
+        return not (self.empty or self.aggregate) and any(slot != "rule" for slot in FRAMES[self.name].slots)
 
     def __str__(self) -> str:
         text = f"{self.name}:{self.argument}" if self.argument else self.name
+        if self.aggregate:
+            return f"aggregate:{text}"
         return f"empty:{text}" if self.empty else text
 
 
 def parse_context(text: str) -> ContextSpec:
-    """Read `NAME`, `rule:TEXT` (or `rule:@FILE`), `peer_demo[:MODEL]` or `empty:CONTEXT`.
+    """Read `NAME`, `rule:TEXT` (or `rule:@FILE`), `peer_demo[:MODEL]`, `empty:CONTEXT` or `aggregate:CONTEXT`.
 
     Raises:
         UnknownNameError: no such context.
@@ -111,11 +122,20 @@ def parse_context(text: str) -> ContextSpec:
         if not rest:
             raise SpecError(f"'{text}': name the context whose content is blanked, e.g. empty:answer.")
         inner = parse_context(rest)
-        if inner.empty or not FRAMES[inner.name].slots:
+        if inner.empty or inner.aggregate or not FRAMES[inner.name].slots:
             raise SpecError(f"'{text}': there is no content to blank in '{inner}'. Use e.g. empty:answer.")
         return inner._replace(empty=True)
+    if head == "aggregate":
+        if rest not in AGGREGATED:
+            raise SpecError(
+                f"'{text}': an aggregate is of a context that differs between questions and that the student's own "
+                f"rollouts can stand in for: {', '.join(sorted(AGGREGATED))}."
+            )
+        return ContextSpec(rest, aggregate=True)
     if head not in FRAMES:
-        raise UnknownNameError("context", head, [*FRAMES, *(f"empty:{n}" for n in FRAMES if FRAMES[n].slots)])
+        blanked = (f"empty:{name}" for name in FRAMES if FRAMES[name].slots)
+        mixed = (f"aggregate:{name}" for name in FRAMES if name in AGGREGATED)
+        raise UnknownNameError("context", head, [*FRAMES, *blanked, *mixed])
     if head == PEER:
         return ContextSpec(PEER, rest)
     if head != "rule":

@@ -21,6 +21,14 @@ _MISSING = {
 }
 
 
+class Instance(NamedTuple):
+    """One of the contexts that could stand at a question; the weights of all of them sum to 1."""
+
+    messages: tuple[Message, ...]
+    assistant: str
+    weight: float
+
+
 class TeacherPrompt(NamedTuple):
     """What one teacher is shown for one question; `reason` says why where it has to be skipped."""
 
@@ -28,10 +36,14 @@ class TeacherPrompt(NamedTuple):
     assistant: str = ""
     demo_rollout_ids: tuple[int, ...] = ()
     reason: str | None = None
+    instances: tuple[Instance, ...] = ()
+    """Of an aggregate: all that it is the mean of. `messages` and `assistant` are then those of the most probable."""
 
 
 def needs_demonstrations(context: ContextSpec, frame: Frame) -> bool:
-    """Whether rollouts of the student are shown (or condensed)."""
+    """Whether rollouts of the student are shown (or condensed), or say what it takes for possible."""
+    if context.aggregate:
+        return True
     return context.name != PEER and any(slot in frame.slots for slot in _DEMONSTRATIONS)
 
 

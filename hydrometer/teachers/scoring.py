@@ -18,8 +18,9 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from hydrometer.dynamics import compute_overlap
-from hydrometer.models import CausalModel, Warp, positions_per_block, walk_each, warp_logprobs
+from hydrometer.models import CausalModel, Warp, positions_per_block, walk_each, walk_mixture, warp_logprobs
 from hydrometer.objectives import Objective
+from hydrometer.types import WeightedPrompt
 
 OVERLAP_K = 16
 """Most probable tokens that are compared (arXiv 2604.13016)."""
@@ -31,6 +32,13 @@ class TeacherView(NamedTuple):
     name: str
     model: CausalModel
     prompt_ids: tuple[int, ...]
+    mixture: tuple[WeightedPrompt, ...] = ()
+    """Where it is not empty, the teacher is the normalised weighted geometric mean over these prompts."""
+
+    @property
+    def prompts(self) -> tuple[WeightedPrompt, ...]:
+        """The mixture, or the one prompt."""
+        return self.mixture or (WeightedPrompt(self.prompt_ids, 1.0),)
 
 
 class ListedCandidates(NamedTuple):
@@ -114,8 +122,8 @@ def score_paths(
         threshold: probability above which a token is a candidate.
         listed: of each response the candidates, instead of those above the threshold (None).
     """
-    views = [(student, student_prompt_ids), *((view.model, view.prompt_ids) for view in teachers)]
-    walks = [walk_each(model, prompt_ids, responses) for model, prompt_ids in views]
+    walks = [walk_each(student, student_prompt_ids, responses)]
+    walks += [walk_mixture(view.model, view.prompts, responses) for view in teachers]
     return [
         _score_together(own, response, objectives, warp, threshold, None if listed is None else listed[number])
         for number, (response, *own) in enumerate(zip(responses, *walks, strict=True))

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from hydrometer.credentials import refuse_secrets
 from hydrometer.errors import SpecError
 from hydrometer.models.specs import is_folder
-from hydrometer.teachers.contexts import FRAMES, ContextSpec, parse_context
+from hydrometer.teachers.contexts import AGGREGATED, FRAMES, ContextSpec, parse_context
 
 SELF = "self"
 _NAMED = re.compile(r"^([A-Za-z0-9_.-]+)=(.*)$", re.DOTALL)
-_CONTEXT = re.compile(rf"\+(?=(?:empty:)?(?:{'|'.join(FRAMES)})(?:$|:))", re.DOTALL)
+_CONTEXT = re.compile(rf"\+(?=(?:(?:empty|aggregate):)?(?:{'|'.join(FRAMES)})(?:$|:))", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class TeacherSpec:
     @property
     def control(self) -> str | None:
         """The context of its control (`empty:CONTEXT`), where there is one."""
-        blankable = FRAMES[self.context.name].slots and not self.context.empty
+        blankable = FRAMES[self.context.name].slots and not (self.context.empty or self.context.aggregate)
         return f"empty:{self.context}" if blankable else None
 
 
@@ -47,6 +47,14 @@ def parse_teacher(text: str) -> TeacherSpec:
     if not model.strip():
         raise SpecError(f"Teacher '{text}' names no model. Expected [NAME=]MODEL[+CONTEXT], e.g. self+answer.")
     return TeacherSpec(name, model, context)
+
+
+def aggregate_of(text: str) -> str | None:
+    """The spec of a teacher's aggregate; None where its context has none."""
+    spec = parse_teacher(text)
+    if spec.context.empty or spec.context.aggregate or spec.context.name not in AGGREGATED:
+        return None
+    return f"{spec.model}+aggregate:{spec.context.name}"
 
 
 def _is_path(text: str) -> bool:

@@ -15,7 +15,7 @@ from hydrometer.objectives import parse
 from hydrometer.objectives.fused import Term
 from hydrometer.runs.loader import Loader
 from hydrometer.runs.prompt_options import PromptOptions, read_prompt_options
-from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_reserved
+from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, refuse_aggregates, refuse_reserved
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.tasks import grade_by, load_task
 from hydrometer.teachers import PEER, SELF, SUMMARISED, TeacherSpec
@@ -166,6 +166,9 @@ def _parse_teachers(config: TrainConfig, terms: Terms) -> tuple[TeacherSpec, ...
             f"({', '.join(term.objective.name for term in terms.all)}). Leave it out, or add one that does."
         )
     specs = parse_teachers(given)
+    refuse_aggregates(
+        specs, "It is what a student comes to by training under the context itself, whose contents differ by question."
+    )
     refuse_reserved([spec.name for spec in specs])
     for spec, text in zip(specs, given, strict=True):
         if spec.context.name == PEER or spec.context.name in SUMMARISED:

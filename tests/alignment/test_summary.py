@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hydrometer.alignment import ObjectiveInfo, complete_nodes, compute_alignment, summarise
+from hydrometer.alignment import ObjectiveInfo, Privilege, complete_nodes, compute_alignment, summarise
 from hydrometer.alignment.advice import advise
 
 OBJECTIVES = {
@@ -91,9 +91,13 @@ def test_a_clear_teacher_is_recommended_and_the_limit_is_named(make_tables):
 
 def test_a_leader_that_is_told_the_answer_is_warned_of(make_tables):
     tables = make_tables(questions=15, paths=3, visits=60, gains=(3.0, -3.0), noise=0.05)
-    told = {"sage": "answer", "fool": "correct_demo"}
+    told = {"sage": Privilege("answer", "self+aggregate:answer"), "fool": Privilege("correct_demo", None)}
     [warning] = [text for text in summary_of(tables, privileged=told)["warnings"] if "one question" in text]
     assert warning.startswith("sage leads with a context of the one question at hand (answer).")
+    assert warning.endswith("--teacher self+aggregate:answer --continuation both.")
+    told["sage"] = Privilege("answer", None)  # its aggregate is in the run, or it has none
+    [warning] = [text for text in summary_of(tables, privileged=told)["warnings"] if "one question" in text]
+    assert "--continuation" not in warning
     assert not any("one question" in text for text in summary_of(tables)["warnings"])
 
 

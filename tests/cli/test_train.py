@@ -76,6 +76,7 @@ REFUSED: list[tuple[dict[str, str], str]] = [
     ({"teacher": "good=god"}, "'god'"),
     ({"teacher": "self+anser"}, "context 'anser'. Did you mean answer"),
     ({"teacher": "self+summary"}, "'summary' needs another model's texts"),
+    ({"teacher": "self+aggregate:answer"}, "is for `hydrometer diagnose`"),
     ({"teacher": ""}, "Student 'student' needs a teacher"),
     ({"weights": "wrong"}, "--weights 'wrong': expected all, correct, incorrect"),
     ({"weights": "kl_above:2"}, "the quantile has to lie between 0 and 1"),

@@ -157,5 +157,7 @@ def test_a_question_without_a_wrong_answer_is_skipped_only_where_it_is_needed() 
 def test_contexts_that_others_write_are_refused() -> None:
     with pytest.raises(SpecError, match="'summary' needs texts that another model writes"):
         run_told("self+summary")
+    with pytest.raises(SpecError, match="Name the context itself"):
+        run_told("self+aggregate:answer")
     with pytest.raises(SpecError, match="has to be skipped for every question"):
         run_told("self+correct_wrong_demo", demos=2)

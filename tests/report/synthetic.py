@@ -126,6 +126,7 @@ def _add_question(world: World, name: str, paths: int, tokens: int) -> None:
                 "skipped": skipped,
                 "reason": "no correct rollout to show" if skipped else None,
                 "messages": [] if skipped else [{"role": "user", "content": "a prompt"}],
+                "instances": None,
             }
         )
     for path in range(paths):

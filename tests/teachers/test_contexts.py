@@ -277,7 +277,7 @@ def test_a_rule_file_may_be_in_the_home_folder(tmp_path: Path, monkeypatch: pyte
         ("anwser", UnknownNameError, "'anwser'. Did you mean answer"),
         ("rul:Check every step.", UnknownNameError, "'rul'. Did you mean rule"),
         ("empty:anwser", UnknownNameError, "'anwser'. Did you mean answer"),
-        ("zzz", UnknownNameError, "Known: answer, conciseness, correct_demo"),
+        ("zzz", UnknownNameError, "answer, conciseness, correct_demo"),
         ("", UnknownNameError, "Unknown context ''"),
         ("summary:org/model", SpecError, "takes no text, but 'summary:org/model' gives it 'org/model'"),
         ("empty:conciseness", SpecError, "no content to blank in 'conciseness'"),

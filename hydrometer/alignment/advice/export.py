@@ -25,6 +25,8 @@ from hydrometer.types import NO_TEACHER
 
 CONTROLS = ("empty:", "wrong_answer")
 """Contexts that exist to be compared with; nobody should train with them."""
+AGGREGATE = "aggregate:"
+"""How the context of a teacher begins that is the mean over several."""
 _LINE_ENDS = {number: f"\\u{number:04x}" for number in (0x85, 0x2028, 0x2029)}
 SEPARATED, RECOMMENDED, LEADING = "separated", "recommended", "leading"
 
@@ -144,11 +146,14 @@ def _choose(folder: Path, arm: Mapping[str, str]) -> dict[str, QuestionChoice]:
     default = next(
         own for own in study.arms if own.teacher == arm["teacher"] and arm["objective"] in (own.objective, *own.aliases)
     )
-    usable = frozenset(name for name, entry in run["teachers"].items() if not entry["context"].startswith(CONTROLS))
+    usable = frozenset(
+        name for name, entry in run["teachers"].items() if not entry["context"].startswith((*CONTROLS, AGGREGATE))
+    )
     return {choice.question_id: choice for choice in choose_by_question(study, default, teachers=usable)}
 
 
 def _arm_to_export(summary: Mapping[str, Any], folder: Path) -> dict[str, str]:
+    """The recommended arm, else the leading one."""
     recommended = summary["recommendation"]
     if recommended is not None and recommended["teacher"] == NO_TEACHER:
         raise UserError(
@@ -159,6 +164,11 @@ def _arm_to_export(summary: Mapping[str, Any], folder: Path) -> dict[str, str]:
     if arm is None:
         raise UserError(
             f"No arm of the diagnosis in {folder} has a score, so there is no teacher to export.\n{summary['verdict']}"
+        )
+    if read_json(folder / "run.json")["teachers"][arm["teacher"]]["context"].startswith(AGGREGATE):
+        raise UserError(
+            f"'{arm['teacher']}' leads in {folder}, the mean over several contexts, which no trainer can be given as "
+            "one teacher. Export a diagnosis without it, or train with the context that it is the mean of."
         )
     return arm
 

@@ -24,7 +24,7 @@ from hydrometer.models.vllm.abilities import Abilities, find_abilities
 from hydrometer.models.vllm.engine import Engine, EngineRequest
 from hydrometer.models.vllm.offline import OfflineEngine
 from hydrometer.models.vllm.server import ServerEngine
-from hydrometer.models.walking import drawn_logprobs
+from hydrometer.models.walking import drawn_logprobs, walk_logits
 
 _CHUNK_ELEMENTS = 1 << 21
 """Log-probabilities asked for at a time by `score`; as JSON about 50 MB."""
@@ -75,7 +75,7 @@ class VllmModel(TokenizedModel):
         Without a warp one short request for each response; a capped engine grants it too.
         """
         if warp != Warp() or self.vocab_size != self.output_size:
-            return [drawn_logprobs(self.score(prompt_ids, response), response, warp) for response in responses]
+            return [drawn_logprobs(walk_logits(self, prompt_ids, response), response, warp) for response in responses]
         texts = [(*prompt_ids, *response) for response in responses if response]
         self.check_length(max(map(len, texts), default=0) + 1)
         answers = self.engine.answer([EngineRequest(text, reads_prompt=True) for text in texts])

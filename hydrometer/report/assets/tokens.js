@@ -232,6 +232,7 @@ function drawQuestion() {
 
 function contextOf(name, context, prompts, open) {
   const notes = [];
+  if (context.instances) notes.push(`mean over ${context.instances} context${context.instances > 1 ? "s" : ""}, the most probable shown`);
   if (context.demos.length) notes.push(`rollout${context.demos.length > 1 ? "s" : ""} ${context.demos.join(", ")}${context.by ? ` of ${context.by}` : ""} shown`);
   if (context.demos.length && context.summariser) notes.push(`summed up by ${context.summariser}`);
   if (context.skipped) notes.push(`skipped for this question: ${context.reason || "no reason was recorded"}`);

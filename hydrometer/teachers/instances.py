@@ -10,35 +10,28 @@ The student sees the question x but not the context. Which contexts could stand 
     demonstrations  what the design itself draws at random: each usable right (or right and wrong) rollout, 1 / n
 
 Rollouts that would not be shown as demonstrations (cut off, the bare answer, equal to the analysed response) are not
-used in the last two. Contexts that make the same prompt are one context with the sum of the weights.
+used in the last two. Contexts that read the same are one context with the sum of the weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from hydrometer.probes.responses import Written
-from hydrometer.runs.rollouts import ask
-from hydrometer.runs.teachers import Teacher
-from hydrometer.teachers import ContextSpec, blank_text, build_teacher_prompt, usable_demonstrations
-from hydrometer.types import Grading, Question, Rollout
+from hydrometer.teachers.contexts import ContextSpec, Frame
+from hydrometer.teachers.demonstrations import usable_demonstrations
+from hydrometer.teachers.prompts import Instance, TeacherPrompt, build_teacher_prompt
+from hydrometer.types import Message, Question, Rollout
 
 FEW = 2
 """With fewer usable rollouts nothing can disagree, whatever the design."""
 
 
-class Instance(NamedTuple):
-    """One context that could stand at a question."""
+class Belief(NamedTuple):
+    """A rollout of the student that says what it takes for possible."""
 
-    prompt_ids: tuple[int, ...]
-    weight: float
-
-
-class Instances(NamedTuple):
-    """All of them; their weights sum to 1. `reason` says why where there is none."""
-
-    found: tuple[Instance, ...]
-    reason: str | None = None
+    rollout: Rollout
+    parsed: bool
+    """Whether an answer could be read from it."""
 
 
 class _Candidate(NamedTuple):
@@ -48,65 +41,62 @@ class _Candidate(NamedTuple):
     weight: float
 
 
-def draws_from_student(teacher: Teacher) -> bool:
+def draws_from_student(context: ContextSpec, frame: Frame) -> bool:
     """Whether the contexts of a design depend on what the student writes."""
-    return not teacher.context.empty and bool(set(teacher.frame.slots) & {"answer", "solution", "correct", "wrong"})
+    return not context.empty and bool(set(frame.slots) & {"answer", "solution", "correct", "wrong"})
 
 
 def build_instances(
-    teacher: Teacher,
+    context: ContextSpec,
+    frame: Frame,
     question: Question,
-    belief: Sequence[Written],
-    analysed: Sequence[Written],
+    belief: Sequence[Belief],
     *,
-    rules: Sequence[str],
-    grading: Grading,
-) -> Instances:
-    """The contexts of one question.
+    refuse: Sequence[Rollout] = (),
+    rules: Sequence[str] = (),
+    blank: Callable[[str], str],
+) -> TeacherPrompt:
+    """The contexts of one question, as `TeacherPrompt.instances`, the most probable first.
 
     Args:
-        teacher: with its context.
+        context: of the design.
+        frame: the words around its content.
         question: as the student sees it.
         belief: rollouts of the student.
-        analysed: its responses that are looked at.
+        refuse: its responses that are looked at.
         rules: further texts of a rule.
-        grading: which grading counts.
+        blank: replaces a content by filler of the same number of tokens (for `empty:`).
     """
-    refuse = [one.rollout for one in analysed]
-    candidates = _candidates(teacher, question, belief, refuse, rules, grading)
+    candidates = _candidates(context, frame, question, belief, refuse, rules)
     if isinstance(candidates, str):
-        return Instances((), candidates)
-    weights: dict[tuple[int, ...], float] = {}
+        return TeacherPrompt((), reason=candidates)
+    weights: dict[tuple[tuple[Message, ...], str], float] = {}
+    shown: dict[int, None] = {}
     for one in candidates:
-        made = build_teacher_prompt(
-            one.context,
-            one.question,
-            demos=one.demos,
-            refuse=refuse,
-            blank=lambda text: blank_text(teacher.model, text),
-            frame=teacher.frame,
-        )
+        made = build_teacher_prompt(one.context, one.question, demos=one.demos, refuse=refuse, blank=blank, frame=frame)
         if made.reason is not None:
-            return Instances((), made.reason)
-        prompt_ids = ask(teacher.model, made.messages, assistant=made.assistant).prompt_ids
-        weights[prompt_ids] = weights.get(prompt_ids, 0.0) + one.weight
-    return Instances(tuple(Instance(*item) for item in weights.items()))
+            return TeacherPrompt((), reason=made.reason)
+        shown |= dict.fromkeys(made.demo_rollout_ids)
+        text = (made.messages, made.assistant)
+        weights[text] = weights.get(text, 0.0) + one.weight
+    found = sorted((Instance(*text, weight) for text, weight in weights.items()), key=lambda one: -one.weight)
+    return TeacherPrompt(found[0].messages, found[0].assistant, tuple(shown), instances=tuple(found))
 
 
 def _candidates(
-    teacher: Teacher,
+    context: ContextSpec,
+    frame: Frame,
     question: Question,
-    belief: Sequence[Written],
+    belief: Sequence[Belief],
     refuse: Sequence[Rollout],
     rules: Sequence[str],
-    grading: Grading,
 ) -> list[_Candidate] | str:
-    context, slots = teacher.context, set(teacher.frame.slots)
-    if not draws_from_student(teacher):
+    slots = set(frame.slots)
+    if not draws_from_student(context, frame):
         texts = [context.argument, *rules] if context.name == "rule" and not context.empty else [context.argument]
         return [_Candidate(context._replace(argument=text), question, (), 1.0 / len(texts)) for text in texts]
     if "answer" in slots:
-        return _answers(context, question, belief, grading)
+        return _answers(context, question, belief)
     usable = usable_demonstrations(question, [one.rollout for one in belief], refuse)
     if "solution" in slots:
         shown = [(replace(question, solution=one.text.strip()), ()) for one in usable]
@@ -120,11 +110,9 @@ def _candidates(
     return [_Candidate(context, asked, tuple(demos), 1.0 / len(shown)) for asked, demos in shown]
 
 
-def _answers(
-    context: ContextSpec, question: Question, belief: Sequence[Written], grading: Grading
-) -> list[_Candidate] | str:
+def _answers(context: ContextSpec, question: Question, belief: Sequence[Belief]) -> list[_Candidate] | str:
     """The right and the wrong answer, each as often as the student gives one of its kind."""
-    read = [one.rollout.correct for one in belief if one.drawn.grades.under(grading).parsed]
+    read = [one.rollout.correct for one in belief if one.parsed]
     if len(read) < FEW:
         return f"an answer could be read from fewer than {FEW} of the student's rollouts"
     right = sum(read) / len(read)

@@ -47,7 +47,7 @@ from hydrometer.runs.progress import Progress, Silent
 from hydrometer.runs.provenance import Status, check_same_run, describe_cost, describe_models, describe_versions
 from hydrometer.runs.rounds import Cost, Rounds
 from hydrometer.runs.verdicts import describe_failures, explain_all_failed
-from hydrometer.types import Task
+from hydrometer.types import STUDENT, Task
 
 _PROBES = {
     "prefix": probe_prefix,
@@ -204,7 +204,7 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
     config = bench.config
     tables = {"responses": tabulate(findings.written, config.grading), **findings.tables}
     writers = set(tables["responses"]["writer"])
-    specs = {name: model.spec for name, model in bench.models.items() if name in writers}
+    called = {name: bench.student.model.spec if name == STUDENT else name for name in bench.models if name in writers}
     summary = {
         "probe": bench.kind,
         "student": bench.student.model.spec,
@@ -218,7 +218,7 @@ def _conclude(bench: Bench, findings: Findings, cost: Cost, folder: RunFolder | 
         "warnings": [
             *findings.warnings,
             *describe_skips(findings.skipped),
-            *describe_warnings(tables["responses"].rename({"writer": "model"}), specs, config.grading),
+            *describe_warnings(tables["responses"].rename({"writer": "model"}), called, config.grading),
             *describe_failures(find_failures(findings.written)),
             *(() if bench.score_cache is None else bench.score_cache.describe_trouble()),
         ],

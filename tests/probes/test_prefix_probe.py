@@ -95,3 +95,11 @@ def test_responses_that_cannot_be_cut_are_left_out_and_told() -> None:
     student.next_probs = lambda prompt, response: np.array([0.0, 0.0, 1.0])
     with pytest.raises(SpecError, match="'firm' has to be skipped for every question"):
         run_chains("prefix", count=5, student=student)
+
+
+def test_a_warning_names_the_teacher_as_the_table_does_and_not_the_model_that_several_share() -> None:
+    endless = build_writer(0.5, name="shared")
+    endless.next_probs = lambda prompt, response: np.array([0.5, 0.5, 0.0])
+    result = run_chains("prefix", count=6, teacher={"first": endless, "second": endless})
+    cut = [text for text in result.summary["warnings"] if "hit the length limit" in text]
+    assert [text.split(" hit ")[0] for text in cut] == ["12 of 12 responses of first", "12 of 12 responses of second"]

@@ -123,14 +123,15 @@ def summarise(
         else:
             notes += [LITTLE_MEASURED.format(arm=arm) for arm in _barely_measured(study, shares)]
     primary = next(iter(rankings), None)
-    notes += [privilege_sentence(who, privileged[who]) for who in _leaders(rankings) if who in privileged]
+    told = [privilege_sentence(who, privileged[who]) for who in _leaders(rankings) if who in privileged]
     summary |= _verdict(rankings[primary], primary, epsilon, cost, teacher_decided_after) if primary else _NO_VERDICT
     harms = [text for name, ranking in rankings.items() for text in harm_sentences(ranking, name)]
     return summary | {
         "harms": harms,
+        "told": told,
         "ranked_by": "outcomes" if by_outcomes else "branches",
         "analyses": analyses | {"questions": questions.height, "epsilon": epsilon, "confidence": needed},
-        "warnings": notes,
+        "warnings": [*notes, *told],
         "cost": dict(cost),
     }
 

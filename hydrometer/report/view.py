@@ -56,6 +56,7 @@ def build_view(files: RunFiles) -> Page:
         "answer": answer,
         "confirm": visible_text(str(files.summary.get("confirm") or ""), HARM_CHARACTERS),
         "harms": [visible_text(str(text), HARM_CHARACTERS) for text in files.summary.get("harms") or []],
+        "told": [visible_text(str(text), HARM_CHARACTERS) for text in files.summary.get("told") or []],
         "arms": arms,
         "looks_ahead": any(arm["looks_ahead"] for arm in arms),
         "candidate_set": files.summary.get("candidate_set"),

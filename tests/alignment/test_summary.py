@@ -95,6 +95,7 @@ def test_a_leader_that_is_told_the_answer_is_warned_of(make_tables):
     [warning] = [text for text in summary_of(tables, privileged=told)["warnings"] if "one question" in text]
     assert warning.startswith("sage leads with a context of the one question at hand (answer).")
     assert warning.endswith("--teacher self+aggregate:answer --continuation both.")
+    assert summary_of(tables, privileged=told)["told"] == [warning] and summary_of(tables)["told"] == []
     told["sage"] = Privilege("answer", None)  # its aggregate is in the run, or it has none
     [warning] = [text for text in summary_of(tables, privileged=told)["warnings"] if "one question" in text]
     assert "--continuation" not in warning

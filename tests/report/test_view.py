@@ -154,12 +154,18 @@ def test_harm_stands_in_the_answer_and_beside_the_arm(run_files):
     sentence = "a ranks below no teacher whatever its cosine."
     worth = {"value": -0.3, "interval": [-0.5, -0.1], "measured": -0.2, "counted_as_harm": -0.1}
     first = {**run_files.summary["ranking"][0], "worth": worth, "is_harm": True}
-    summary = {**run_files.summary, "harms": [sentence], "ranking": [first, *run_files.summary["ranking"][1:]]}
+    told = "a is told the answer."
+    summary = {
+        **run_files.summary,
+        "harms": [sentence],
+        "told": [told],
+        "ranking": [first, *run_files.summary["ranking"][1:]],
+    }
     page = build_view(run_files._replace(summary=summary))
-    assert page.view["harms"] == [sentence]
+    assert (page.view["harms"], page.view["told"]) == ([sentence], [told])
     assert page.view["arms"][0]["worth"] == {"value": -0.3, "interval": [-0.5, -0.1]}
     assert page.view["arms"][0]["is_harm"] and not page.view["arms"][1]["is_harm"]
-    assert build_view(run_files).view["harms"] == []
+    assert build_view(run_files).view["harms"] == build_view(run_files).view["told"] == []
 
 
 def test_a_missing_interval_has_its_reason_and_attenuated_scores_their_visits():

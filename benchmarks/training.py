@@ -1,7 +1,7 @@
 """Time and memory of training against TRL on the same inputs. Only the ratios carry over to another machine.
 
     python -m benchmarks.training head [--tokens 1024] [--vocab 49152] [--width 576] [--dtype float32] [--threads 1]
-    python -m benchmarks.training step [--student FOLDER] [--prompts 8] [--tokens 64] [--rounds 3] [--threads 1]
+    python -m benchmarks.training step [--student FOLDER] [--prompts 8] [--responses 1] [--tokens 64] [--rounds 3]
 
 `head`: output layer and divergence, forward and backward, against the chunked loss of TRL's `DistillationTrainer`. Both
 are timed turn by turn in one process (ratio = median over the rounds of ours / TRL's); peak memory is that of a process
@@ -65,6 +65,7 @@ def main() -> None:
     head.add_argument("--beta", type=float, help="one beta instead of all")
     step.add_argument("--student", default="HuggingFaceTB/SmolLM2-135M-Instruct", help="student and teacher")
     step.add_argument("--prompts", type=int, default=8)
+    step.add_argument("--responses", type=int, default=1, help="to each prompt")
     step.add_argument("--tokens", type=int, default=64)
     step.add_argument("--trl-checkpointing", action="store_true", help="as TRL is set by default")
     options = parser.parse_args()
@@ -74,7 +75,12 @@ def main() -> None:
         compare_heads(options)
         return
     given = training_step.StepOptions(
-        options.student, options.prompts, options.tokens, options.rounds, options.trl_checkpointing
+        options.student,
+        options.prompts,
+        options.responses,
+        options.tokens,
+        options.rounds,
+        options.trl_checkpointing,
     )
     if options.peak_of:
         print(json.dumps(training_step.peak_of_side(options.peak_of, given)))

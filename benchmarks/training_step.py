@@ -52,6 +52,8 @@ class StepOptions(NamedTuple):
 
     student: str
     prompts: int
+    responses: int
+    """To each prompt. TRL, which knows only rows, is given the prompt as often."""
     tokens: int
     rounds: int
     trl_checkpointing: bool
@@ -121,7 +123,7 @@ class Ours:
             student=options.student,
             teacher=(f"teacher={options.student}",),
             prompts_per_step=options.prompts,
-            num_generations=1,
+            num_generations=options.responses,
             max_response_tokens=options.tokens,
             learning_rate=2e-6,
             dtype="float32",
@@ -132,7 +134,7 @@ class Ours:
         self.shop.student.eos_ids = frozenset()
         self.trainer = Trainer(self.shop, Accelerator(cpu=True, mixed_precision="no"))
         self.step_number = 0
-        self.tokens = options.tokens * options.prompts
+        self.tokens = options.tokens * options.prompts * options.responses
 
     def step(self) -> dict[str, float]:
         """Seconds by phase."""
@@ -195,13 +197,14 @@ def run_trl(options: StepOptions, after_step: Callable[[float], None]) -> None:
     rows = [
         {"prompt": [{"role": m.role, "content": m.content} for m in question.prompt]}
         for question in FixedPrompts(options.prompts).questions("train")
+        for _ in range(options.responses)
     ]
     with tempfile.TemporaryDirectory() as folder:
         trainer = DistillationTrainer(
             *models,
             args=DistillationConfig(
                 output_dir=folder,
-                per_device_train_batch_size=options.prompts,
+                per_device_train_batch_size=options.prompts * options.responses,
                 max_steps=options.rounds + 1,
                 max_completion_length=options.tokens,
                 generation_kwargs={"min_new_tokens": options.tokens},

@@ -131,7 +131,7 @@ def summarise(
         "told": told,
         "ranked_by": "outcomes" if by_outcomes else "branches",
         "analyses": analyses | {"questions": questions.height, "epsilon": epsilon, "confidence": needed},
-        "warnings": [*notes, *told],
+        "warnings": [*told, *notes],
         "cost": dict(cost),
     }
 

@@ -262,6 +262,7 @@ def test_a_table_that_is_damaged_inside_is_told_or_read_but_never_a_crash(tmp_pa
             "summariser": None,
             "skipped": n % 2 == 0,
             "messages": [],
+            "instances": [{"weight": 1.0, "prompt": "x"}],
         }
         | {"reason": None}
         for n in range(40)

@@ -29,7 +29,7 @@ from hydrometer.runs.teachers import Teacher, cut_vocabulary, parse_teachers, re
 from hydrometer.sampling import Sampler, SamplingSettings, build_sampler
 from hydrometer.success.allocation import Allocation, FixedVisits, Map, OnPolicy, Windowed
 from hydrometer.tasks import GradedElsewhere, grade_by, load_task
-from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView, aggregate_of
+from hydrometer.teachers import ContextSpec, TeacherPrompt, TeacherSpec, TeacherView
 from hydrometer.types import STUDENT, Question, Task
 
 
@@ -46,6 +46,10 @@ class Instruments:
     allocation: Allocation
     controls: Mapping[str, str]
     """Teacher name -> name of its control, where both are in the run."""
+    aggregates: Mapping[str, str]
+    """Teacher name -> name of its aggregate, where both are in the run."""
+    privileged: Mapping[str, Privilege]
+    """Teachers whose context is of the one question at hand."""
     prompts: PromptOptions
     peers: Mapping[str, Writer]
     summarisers: Mapping[str, Writer]
@@ -68,29 +72,6 @@ class Instruments:
             **{teacher.name: teacher.model for teacher in self.teachers},
             **{f"peer:{name}": writer.model for name, writer in self.peers.items()},
             **{f"summariser:{name}": writer.model for name, writer in self.summarisers.items()},
-        }
-
-    @property
-    def privileged(self) -> dict[str, Privilege]:
-        """Teachers whose context is of the one question at hand."""
-        given = zip(self.teachers, self.config.teacher, strict=False)  # objects have no spec, and no context either
-        return {
-            teacher.name: Privilege(
-                str(teacher.context), None if teacher.name in self.aggregates else aggregate_of(spec)
-            )
-            for teacher, spec in given
-            if teacher.context.is_of_one_question
-        }
-
-    @property
-    def aggregates(self) -> dict[str, str]:
-        """Teacher name -> name of the teacher that is its aggregate, where both are in the run."""
-        means = {(id(one.model), one.context): one.name for one in self.teachers if one.context.aggregate}
-        return {
-            one.name: mean
-            for one in self.teachers
-            if not one.context.empty and (mean := means.get((id(one.model), one.context._replace(aggregate=True))))
-            if mean != one.name
         }
 
     @property
@@ -224,6 +205,7 @@ def build_instruments(
     needs_demos = any(teacher.needs_demos for teacher in ready)
     given = sources.read(config, student, task, prompts, needs_demos=needs_demos)
     sampler = build_sampler(student, settings, batch_size=config.batch_size)
+    aggregates = _find_partners(specs, {spec.name: spec.aggregate for spec in specs})
     return Instruments(
         config=config,
         task=task,
@@ -232,7 +214,9 @@ def build_instruments(
         teachers=ready,
         objectives=objectives,
         allocation=OnPolicy() if given is not None and given.kind == "run" else build_allocation(config),
-        controls=_find_controls(specs),
+        controls=_find_partners(specs, {spec.name: spec.control for spec in specs}),
+        aggregates=aggregates,
+        privileged=_find_privileges(specs, aggregates),
         prompts=prompts,
         peers=peers,
         summarisers=summarisers,
@@ -338,10 +322,21 @@ def _parse_teachers(config: DiagnoseConfig) -> tuple[TeacherSpec, ...]:
     return parse_teachers(config.teacher)
 
 
-def _find_controls(specs: Sequence[TeacherSpec]) -> dict[str, str]:
+def _find_partners(specs: Sequence[TeacherSpec], contexts: Mapping[str, str | None]) -> dict[str, str]:
+    """Teacher name -> name of the teacher of the same model under the context that is wanted, where both are there."""
     by_view = {(spec.model, str(spec.context)): spec.name for spec in specs}
     return {
-        spec.name: by_view[spec.model, spec.control]
+        spec.name: by_view[spec.model, context]
         for spec in specs
-        if spec.control and (spec.model, spec.control) in by_view
+        if (context := contexts[spec.name]) and (spec.model, context) in by_view
     }
+
+
+def _find_privileges(specs: Sequence[TeacherSpec], aggregates: Mapping[str, str]) -> dict[str, Privilege]:
+    """Of every teacher whose context is of the one question at hand."""
+    found = {}
+    for spec in specs:
+        if spec.context.is_of_one_question:
+            is_missing = spec.aggregate is not None and spec.name not in aggregates
+            found[spec.name] = Privilege(str(spec.context), f"{spec.model}+{spec.aggregate}" if is_missing else None)
+    return found

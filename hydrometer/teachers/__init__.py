@@ -3,16 +3,15 @@
 from hydrometer.teachers.contexts import FRAMES, PEER, SUMMARISED, ContextSpec, Frame, parse_context
 from hydrometer.teachers.demonstrations import usable_demonstrations
 from hydrometer.teachers.filler import blank_text
-from hydrometer.teachers.instances import FEW, Belief, build_instances, draws_from_student
+from hydrometer.teachers.instances import Belief, build_instances, draws_from_student
 from hydrometer.teachers.log_ratios import response_log_ratios
 from hydrometer.teachers.prompts import TeacherPrompt, build_teacher_prompt, needs_demonstrations, shown_demonstrations
 from hydrometer.teachers.scoring import ListedCandidates, PathScores, TeacherView, score_paths
-from hydrometer.teachers.specs import SELF, TeacherSpec, aggregate_of, parse_teacher
+from hydrometer.teachers.specs import SELF, TeacherSpec, parse_teacher
 from hydrometer.teachers.summaries import Summary, request_summary, screen_summary
 from hydrometer.teachers.templates import TemplateFile, find_slots, read_templates
 
 __all__ = [
-    "FEW",
     "FRAMES",
     "PEER",
     "SELF",
@@ -27,7 +26,6 @@ __all__ = [
     "TeacherSpec",
     "TeacherView",
     "TemplateFile",
-    "aggregate_of",
     "blank_text",
     "build_instances",
     "build_teacher_prompt",

@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from hydrometer.models import CausalModel, Warp, drawn_logprobs, walk_mixture
 from hydrometer.teachers.scoring import TeacherView
-from hydrometer.types import WeightedPrompt
+from hydrometer.types import STUDENT
 
 
 @runtime_checkable
@@ -37,8 +37,8 @@ def response_log_ratios(
     The temperature applies to both sides, top-p to the student alone. NaN where p = 0, which rounding at the edge of a
     nucleus can make of a token that was sampled.
     """
-    own = _logprobs(student, (WeightedPrompt(tuple(student_prompt_ids), 1.0),), responses, warp)
-    theirs = [_logprobs(view.model, view.prompts, responses, warp._replace(top_p=1.0)) for view in teachers]
+    own = _logprobs(TeacherView(STUDENT, student, tuple(student_prompt_ids)), responses, warp)
+    theirs = [_logprobs(view, responses, warp._replace(top_p=1.0)) for view in teachers]
     ratios = []
     for number, p in enumerate(own):
         known = np.where(np.isfinite(p), p, np.nan)
@@ -46,10 +46,8 @@ def response_log_ratios(
     return ratios
 
 
-def _logprobs(
-    model: CausalModel, prompts: Sequence[WeightedPrompt], responses: Sequence[Sequence[int]], warp: Warp
-) -> list[Float64[np.ndarray, " token"]]:
-    if len(prompts) == 1 and isinstance(model, ManyResponses):
-        return model.sampled_logprobs(prompts[0].prompt_ids, responses, warp)
-    walks = walk_mixture(model, prompts, responses)
+def _logprobs(view: TeacherView, responses: Sequence[Sequence[int]], warp: Warp) -> list[Float64[np.ndarray, " token"]]:
+    if len(view.prompts) == 1 and isinstance(view.model, ManyResponses):
+        return view.model.sampled_logprobs(view.prompts[0].prompt_ids, responses, warp)
+    walks = walk_mixture(view.model, view.prompts, responses)
     return [drawn_logprobs(walk, response, warp) for walk, response in zip(walks, responses, strict=True)]

@@ -28,6 +28,12 @@ class TeacherSpec:
         blankable = FRAMES[self.context.name].slots and not (self.context.empty or self.context.aggregate)
         return f"empty:{self.context}" if blankable else None
 
+    @property
+    def aggregate(self) -> str | None:
+        """The context of its aggregate (`aggregate:CONTEXT`), where there is one."""
+        is_mixed = self.context.name in AGGREGATED and not (self.context.empty or self.context.aggregate)
+        return f"aggregate:{self.context}" if is_mixed else None
+
 
 def parse_teacher(text: str) -> TeacherSpec:
     """Read a teacher spec; the context starts at the first `+` that a context name follows.
@@ -47,14 +53,6 @@ def parse_teacher(text: str) -> TeacherSpec:
     if not model.strip():
         raise SpecError(f"Teacher '{text}' names no model. Expected [NAME=]MODEL[+CONTEXT], e.g. self+answer.")
     return TeacherSpec(name, model, context)
-
-
-def aggregate_of(text: str) -> str | None:
-    """The spec of a teacher's aggregate; None where its context has none."""
-    spec = parse_teacher(text)
-    if spec.context.empty or spec.context.aggregate or spec.context.name not in AGGREGATED:
-        return None
-    return f"{spec.model}+aggregate:{spec.context.name}"
 
 
 def _is_path(text: str) -> bool:

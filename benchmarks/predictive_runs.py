@@ -1,11 +1,12 @@
 """What the study of predictive validity leaves in OUT, each made once.
 
 `controls/NAME` are made teachers, `diagnosis-BLOCK` one diagnosis of all teachers and objectives of a block,
+`aggregates-BLOCK` one of `self+aggregate:CONTEXT` in place of each of its teachers that sees a context of one question,
 `before-BLOCK` the untrained student on the test questions, `CELL-SEED` a training run, `after-CELL-SEED` its student on
 the test questions; `costs.jsonl` has the CPU seconds of each.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from benchmarks.predictive_cells import (
     EXAM,
     MADE,
     OBJECTIVES,
+    PRIVATE,
     TEACHERS,
     TRAINING,
     UNTRAINED_SAMPLES,
+    Block,
     Cell,
 )
 from benchmarks.predictive_controls import make_control
@@ -37,8 +40,17 @@ def teacher_spec(out: Path, name: str) -> str:
 
 def diagnose_block(out: Path, name: str) -> Path:
     """The diagnosis of a block."""
-    folder, block = out / f"diagnosis-{name}", BLOCKS[name]
-    teachers = [teacher_spec(out, teacher) for teacher in block.cells]
+    return _diagnose(out / f"diagnosis-{name}", BLOCKS[name], [teacher_spec(out, one) for one in BLOCKS[name].cells])
+
+
+def diagnose_aggregates(out: Path, name: str) -> Path:
+    """The diagnosis of what a block's contexts of one question can teach."""
+    private = [teacher for teacher in BLOCKS[name].cells if teacher in PRIVATE]
+    means = [f"{teacher}={TEACHERS[teacher].replace('self+', 'self+aggregate:')}" for teacher in private]
+    return _diagnose(out / f"aggregates-{name}", BLOCKS[name], means)
+
+
+def _diagnose(folder: Path, block: Block, teachers: Sequence[str]) -> Path:
     options: Mapping[str, Any] = {**DIAGNOSIS, "teacher": teachers, "objective": list(OBJECTIVES.values())}
     run_once(
         folder,

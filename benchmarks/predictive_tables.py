@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from jaxtyping import Float, Int
 
-from benchmarks.predictive_aggregates import describe_aggregates, describe_replaced
+from benchmarks.predictive_aggregates import describe_aggregates, replace_private
 from benchmarks.predictive_cells import BLOCKS, CELLS, PAPERS, PRIMARY, PRIVATE, SECOND
 from benchmarks.predictive_gate import describe_gate, describe_leaders
 from benchmarks.predictive_results import (
@@ -53,6 +53,8 @@ RIDGE = 1.0
 LESSER = "lesser of path_advantage and pooled_cosine, teacher"
 """Not of the design: found when the first seed was in."""
 KNOW_NOTHING = "mean of the other cells"
+REPLACED = (PRIMARY, "path_advantage_with_harm, teacher", SECOND, "mean_signal, teacher", "accuracy_gain", PAPERS)
+"""Scores that are shown with aggregates in the place of contexts of one question."""
 
 
 class Evidence(NamedTuple):
@@ -115,6 +117,19 @@ def _score_row(evidence: Evidence, name: str) -> list[str]:
         NOTHING if line.slope is None else f"{100 * line.slope * float(np.nanstd(score)):+.1f}",
         _hundredths(error),
     ]
+
+
+def describe_replaced(evidence: Evidence, tables: Mapping[str, pl.DataFrame]) -> str:
+    """Two rows per score: as it is, and with aggregates in the place of contexts of one question."""
+    scores = replace_private(tables["scores"], tables["aggregates"])
+    replaced = evidence._replace(scores={name: trained_scores(scores, name) for name in REPLACED})
+    rows = []
+    for name in REPLACED:
+        for who, one in (("told", evidence), ("aggregate", replaced)):
+            title, *correlations, _, regret, signs, _, _ = _score_row(one, name)
+            rows.append([title, who, *correlations, regret, signs])
+    head = ["score", "contexts of one question", "cells", "Spearman", "over cells", "over teachers", "regret"]
+    return markdown_table([*head, "sign errors"], rows)
 
 
 def describe_subsets(evidence: Evidence) -> str:
@@ -244,9 +259,7 @@ def describe_all(results: Path) -> dict[str, str]:
         "aggregates": lambda: describe_aggregates(
             evidence.gains, tables["values"], tables["learnable"], tables["scores"], tables["aggregates"]
         ),
-        "replaced": lambda: describe_replaced(
-            evidence.gains, evidence.blocks, evidence.teachers, tables["scores"], tables["aggregates"]
-        ),
+        "replaced": lambda: describe_replaced(evidence, tables),
         "splits": lambda: describe_splits(tables["splits"]),
         "values": lambda: describe_values(tables["values"]),
         "tokens": lambda: describe_tokens(tables["tokens"]) if "tokens" in tables else "Not run yet.",

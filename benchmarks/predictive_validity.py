@@ -16,11 +16,10 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from benchmarks.predictive_aggregates import diagnose_aggregates
 from benchmarks.predictive_cells import BLOCKS, CELLS, SEEDS
 from benchmarks.predictive_gather import gather
 from benchmarks.predictive_results import read_results
-from benchmarks.predictive_runs import diagnose_block, examine_untrained, train_cell
+from benchmarks.predictive_runs import diagnose_aggregates, diagnose_block, examine_untrained, train_cell
 from benchmarks.predictive_tables import describe_all, fill_document, weigh_evidence
 from benchmarks.predictive_tokens import TEACHERS, run_tokens
 
